@@ -1,0 +1,249 @@
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+)
+
+// What the two ends have to agree on before the first byte.
+const (
+	Version    = 1                      // of this protocol; in Hello
+	ALPN       = "hodi/1"               // over QUIC
+	ServerName = "tunnel.hodi.internal" // in TLS: what the edge's private certificate is for
+)
+
+// Bounds. A frame past them is refused before its body is read.
+const (
+	HeaderSize  = 4         // of a frame: type and length
+	MaxFrame    = 384 << 10 // body of a frame of any type
+	MaxHello    = 4 << 10   // body of a Hello, which comes from somebody not yet known
+	MaxWelcome  = 4 << 10   // body of a Welcome
+	MaxToken    = 1 << 10   // token in a Hello
+	MaxCallback = 2 << 10   // callback base in a Welcome
+	pingSize    = 28        // body of a Ping: 32 bytes with its header
+)
+
+// Type is the first byte of a frame.
+type Type uint8
+
+// The types of frames.
+const (
+	TypeHello   Type = 0x01 // sidecar → edge, once, first
+	TypeWelcome Type = 0x02 // edge → sidecar, once, first
+	TypeEntry   Type = 0x03 // edge → sidecar
+	TypeAck     Type = 0x04 // sidecar → edge
+	TypePing    Type = 0x05 // either way
+	TypePong    Type = 0x06 // either way, the answer to a Ping
+	TypeCall    Type = 0x07 // reserved: edge → sidecar, a question with a deadline
+	TypeReply   Type = 0x08 // reserved: sidecar → edge, its answer
+)
+
+// CloseCode says why a link ended: as the application error code of QUIC, and on a WebSocket 4000 more than it.
+type CloseCode uint64
+
+// The reasons to end a link.
+const (
+	CloseDone         CloseCode = 0 // nothing is wrong; also a try at dialing that came second
+	CloseDraining     CloseCode = 1 // the edge stops: dial again at once
+	CloseShutdown     CloseCode = 2 // the sidecar stops
+	CloseDisplaced    CloseCode = 3 // a newer link of the same instance took over
+	CloseDuplicate    CloseCode = 4 // another instance took over: two machines use one identity
+	CloseUnauthorized CloseCode = 5 // the token is not known
+	CloseProtocol     CloseCode = 6 // the other end broke the rules of this package
+	CloseVersion      CloseCode = 7 // the other end speaks another version
+	CloseUnavailable  CloseCode = 8 // this end cannot read or write its disk: try again
+)
+
+// Epoch names one history: its creation, in Unix milliseconds. 0 is no history. Sequence numbers compare only within
+// an epoch.
+type Epoch uint64
+
+// Checksum tells two entries of the same number apart: the first 8 bytes of SHA-256 over an entry's encoded body.
+type Checksum [8]byte
+
+// Cursor is where a reader is: behind the entry Seq of the history Epoch, whose checksum was Sum. The zero Cursor is
+// that of a reader who has read nothing.
+type Cursor struct {
+	Epoch Epoch
+	Seq   uint64
+	Sum   Checksum
+}
+
+// Kind is what an endpoint's key is for. It alone decides how a callback is answered.
+type Kind uint8
+
+// The kinds.
+const (
+	KindNotice     Kind = 1 // answered at once
+	KindValidation Kind = 2 // reserved: asked of the sidecar
+	KindLookup     Kind = 3 // reserved: asked of the sidecar
+	KindBill       Kind = 4 // reserved: asked of the sidecar
+	KindCanary     Kind = 5 // reserved: the edge's own, to see that the path is open
+)
+
+// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping or *Pong.
+type Frame interface {
+	Type() Type
+	size() int              // of the body
+	append(b []byte) []byte // the body
+}
+
+// Hello is the sidecar's first word: who it is and where it stopped reading.
+type Hello struct {
+	Version  uint16
+	Instance [16]byte // drawn at random when the sidecar's data folder was made, and again when its process starts elsewhere
+	Token    []byte
+	Cursor   Cursor
+}
+
+// Welcome is the edge's first word: the history that it is going to send.
+type Welcome struct {
+	Epoch    Epoch
+	Oldest   uint64 // the first entry still held; Head+1 if none is
+	Head     uint64 // the newest entry; 0 if there never was one
+	Time     time.Time
+	Callback string // address of the endpoint's key; "/" and a ref behind it name one payment
+}
+
+// Entry is one callback as it came.
+type Entry struct {
+	Seq      uint64
+	Received time.Time // in milliseconds
+	Kind     Kind
+	Ref      string // what stood behind the key in the address; "" if nothing did
+	Remote   string // address of the poster
+	Header   []byte // "Name: value\r\n" lines
+	Body     []byte
+}
+
+// Ack says that the sidecar has committed every entry up to Seq.
+type Ack struct{ Seq uint64 }
+
+// Ping asks for a Pong with the same nonce. With its header it is 32 bytes long: shorter, and an edge that was restarted
+// would not answer the packet with a stateless reset.
+type Ping struct{ Nonce uint64 }
+
+// Pong answers a Ping.
+type Pong struct{ Nonce uint64 }
+
+// State is where an endpoint's history is. The entries Oldest to Head are held; if Oldest is Head+1, none is. It never
+// travels; Welcome does.
+type State struct {
+	Epoch               Epoch
+	Oldest, Head, Acked uint64
+}
+
+func (*Hello) Type() Type   { return TypeHello }
+func (*Welcome) Type() Type { return TypeWelcome }
+func (*Entry) Type() Type   { return TypeEntry }
+func (*Ack) Type() Type     { return TypeAck }
+func (*Ping) Type() Type    { return TypePing }
+func (*Pong) Type() Type    { return TypePong }
+
+// Append appends the bytes of a frame to b. It panics on a frame that no Reader would take; of those that carry what
+// strangers sent there is only Entry, which can be asked beforehand with Check.
+func Append(b []byte, f Frame) []byte {
+	n := f.size()
+	if err := check(f, n); err != nil {
+		panic(err)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(f.Type())<<24|uint32(n))
+	return f.append(b)
+}
+
+// Check says whether the entry fits into a frame.
+func (e *Entry) Check() error { return check(e, e.size()) }
+
+// Size is the length of the entry's frame, header included.
+func (e *Entry) Size() int { return HeaderSize + e.size() }
+
+// Sum is the entry's checksum.
+func (e Entry) Sum() Checksum {
+	h := sha256.Sum256(e.append(make([]byte, 0, e.size())))
+	return Checksum(h[:8])
+}
+
+func check(f Frame, n int) error {
+	if n > limit(f.Type()) {
+		return fmt.Errorf("wire: %v of %d bytes is over the limit of %d", f.Type(), n, limit(f.Type()))
+	}
+	switch f := f.(type) {
+	case *Hello:
+		if len(f.Token) > MaxToken {
+			return fmt.Errorf("wire: hello with a token of %d bytes, over the limit of %d", len(f.Token), MaxToken)
+		}
+	case *Welcome:
+		if len(f.Callback) > MaxCallback {
+			return fmt.Errorf("wire: welcome with a callback base of %d bytes, over the limit of %d", len(f.Callback), MaxCallback)
+		}
+	case *Entry:
+		if len(f.Ref) > math.MaxUint16 || len(f.Remote) > math.MaxUint16 {
+			return fmt.Errorf("wire: entry with a ref of %d and a remote address of %d bytes, over the limit of %d", len(f.Ref), len(f.Remote), math.MaxUint16)
+		}
+	}
+	return nil
+}
+
+// limit is the longest body that a frame of this type may have.
+func limit(t Type) int {
+	switch t {
+	case TypeHello:
+		return MaxHello
+	case TypeWelcome:
+		return MaxWelcome
+	case TypeAck, TypePong:
+		return 8
+	case TypePing:
+		return pingSize
+	}
+	return MaxFrame
+}
+
+func (t Type) String() string {
+	switch t {
+	case TypeHello:
+		return "hello"
+	case TypeWelcome:
+		return "welcome"
+	case TypeEntry:
+		return "entry"
+	case TypeAck:
+		return "ack"
+	case TypePing:
+		return "ping"
+	case TypePong:
+		return "pong"
+	case TypeCall:
+		return "call"
+	case TypeReply:
+		return "reply"
+	}
+	return fmt.Sprintf("frame type %#02x", uint8(t))
+}
+
+func (c CloseCode) String() string {
+	switch c {
+	case CloseDone:
+		return "done"
+	case CloseDraining:
+		return "the edge is stopping"
+	case CloseShutdown:
+		return "the sidecar is stopping"
+	case CloseDisplaced:
+		return "displaced by a newer link"
+	case CloseDuplicate:
+		return "two machines use one identity"
+	case CloseUnauthorized:
+		return "not authorised"
+	case CloseProtocol:
+		return "protocol error"
+	case CloseVersion:
+		return "another version of the protocol"
+	case CloseUnavailable:
+		return "unavailable"
+	}
+	return fmt.Sprintf("close code %d", uint64(c))
+}
