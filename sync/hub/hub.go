@@ -4,14 +4,14 @@
 // reader is nothing but the number it has read up to, so there is no queue per reader to overflow, and a slow reader
 // merely has an older number:
 //
-//	          Publish                         Load
-//	             │                     the table on disk
-//	             ▼                             │
-//	  ┌─────────────────────┐ floor            │
-//	  │ 41 42 43 44 45 46 47│ ◀───── behind the ring: read from there
-//	  └─────────────────────┘ head
-//	     ▲        ▲        ▲
-//	  reader    reader   reader: at the head, waits
+//	        Publish                         Load
+//	           │                     the table on disk
+//	           ▼                             │
+//	┌─────────────────────┐ floor            │
+//	│ 41 42 43 44 45 46 47│ ◀───── behind the ring: read from there
+//	└─────────────────────┘ head
+//	   ▲        ▲        ▲
+//	reader    reader   reader: at the head, waits
 package hub
 
 import (
