@@ -1,0 +1,15 @@
+// Package daraja is Safaricom's vocabulary: its callbacks, its result codes, its errors, and a client of its API.
+//
+// In the order things happen: tokens.go gets the right to ask, push.go sends a prompt to a phone, errors.go tells what an
+// answer means for the money, callback.go reads what comes back, query.go asks when nothing does, and outcome.go says in
+// one word and in one sentence what it all came to.
+package daraja
+
+import "time"
+
+// Nairobi is the time zone of every date in Daraja. Kenya has kept UTC+3 without daylight saving since 1960, so no zone
+// database is needed.
+var Nairobi = time.FixedZone("EAT", 3*60*60)
+
+// timestampForm is how Daraja writes a time, always Nairobi's.
+const timestampForm = "20060102150405"
