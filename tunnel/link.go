@@ -1,0 +1,14 @@
+package tunnel
+
+import "time"
+
+// Link is one link as the Server sees it.
+type Link struct {
+	Endpoint   string
+	Instance   [16]byte
+	Generation uint64 // grows with every link of the endpoint; the greatest is the one that counts
+	Remote     string
+	Since      time.Time
+	Sent       uint64 // the last entry that was sent; where it began, if none was
+	Acked      uint64 // the last entry that the sidecar has acknowledged on this link; 0 if none
+}

@@ -1,0 +1,75 @@
+// Package tunnel is the two ends of the link between an edge and a sidecar: Server and Client.
+//
+// The sidecar dials, the edge never does. A link is one ordered stream of frames (package wire says which, and what
+// they mean) over a connection that is authenticated by the edge's certificate in one direction and a token in the
+// other. The link keeps nothing: behind the Server is a History, numbered and durable; behind the Client a Sink that
+// commits a batch and the place where it stopped in one step. Whatever breaks, the next link begins where the Sink is.
+//
+//	History ──Next──▶ send ─▶ ┐                          ┌ ─▶ read ─▶ inbox ─▶ apply ──Apply──▶ Sink
+//	                          │    one stream of frames  │                      │
+//	History ◀──Ack─── ack ◀─ read ◀──────────────────────┘ ◀────────── Ack ◀────┘
+//	                                                           Ping ◀─ heartbeat
+//
+// The files, in the order in which things happen: server.go listens, client.go and client_dial.go dial, transport.go is
+// the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it.
+package tunnel
+
+import (
+	"context"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// History is what a Server sends from: numbered entries per endpoint, all of one epoch. Package journal has one.
+type History interface {
+	// State is where the endpoint's history is.
+	State(ctx context.Context, endpoint string) (wire.State, error)
+	// Entry is one entry of it, or an error if it is not held.
+	Entry(ctx context.Context, endpoint string, seq uint64) (wire.Entry, error)
+	// Next waits for entries behind after and returns them in order: at least one, of about maxBytes together at most.
+	Next(ctx context.Context, endpoint string, after uint64, maxBytes int) ([]wire.Entry, error)
+	// Ack records that the sidecar has committed everything up to seq of that epoch.
+	Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error
+	// Renew puts the same entries under a new epoch.
+	Renew(ctx context.Context, endpoint string) (wire.State, error)
+}
+
+// Sink is what a Client delivers to. Its methods are called one at a time.
+type Sink interface {
+	// Cursor is how far the Sink has committed. It is what the next link begins with.
+	Cursor(ctx context.Context) (wire.Cursor, error)
+	// Welcome tells which history is about to come, before any of its entries.
+	Welcome(ctx context.Context, w wire.Welcome) error
+	// Apply commits what the entries do and the cursor behind the last of them, in one step. If it fails, the link
+	// ends and the next one brings the same entries again: nothing is acknowledged that was not applied, nothing is
+	// skipped. Entries may come that were applied before; applying them again must change nothing.
+	Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error
+}
+
+// Endpoint is whom a token is for.
+type Endpoint struct {
+	Name     string // in the History
+	Callback string // the base of its callback addresses, told in Welcome
+}
+
+// The clocks of a link.
+const (
+	pingEvery     = 2 * time.Second         // the client's Ping
+	pongWithin    = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
+	idleTimeout   = 4 * time.Second         // without any packet: what the server goes by
+	helloWithin   = 5 * time.Second         // of the handshake
+	welcomeWithin = 10 * time.Second        // of the Hello: the edge's disk may be busy
+	writeWithin   = 10 * time.Second        // for every 16 KiB: 13 kbit/s
+	drainWithin   = 500 * time.Millisecond  // for what is in flight when an end stops
+)
+
+// The bounds of a link.
+const (
+	window     = 1 << 20   // bytes of entries sent and not yet acknowledged; past it the edge waits
+	sendBatch  = 256 << 10 // bytes of entries asked of the History at a time
+	chunk      = 16 << 10  // bytes per write, so that a Pong need not wait for a batch
+	applyMax   = 512       // entries in one Apply
+	applyBytes = 1 << 20   // bytes of entries in one Apply
+	maxPending = 4096      // connections that have not said who they are
+)
