@@ -78,11 +78,7 @@ func (e *Entry) decode(b body) body {
 	ref, remote, header := b.uint16(), b.uint16(), b.uint32()
 	e.Ref = string(b.bytes(int(ref)))
 	e.Remote = string(b.bytes(int(remote)))
-	if header > MaxFrame { // int may be 32 bits wide
-		b.short = true
-		return b
-	}
-	e.Header = b.bytes(int(header))
+	e.Header = b.bytes(int(min(header, MaxFrame+1))) // longer than any frame is long enough: int may have 32 bits
 	e.Body = b.rest()
 	return b
 }
@@ -100,7 +96,9 @@ func (p *Ping) append(b []byte) []byte {
 
 func (p *Ping) decode(b body) body {
 	p.Nonce = b.uint64()
-	b.bytes(pingSize - 8)
+	for _, zero := range b.bytes(pingSize - 8) {
+		b.dirty = b.dirty || zero != 0
+	}
 	return b
 }
 
@@ -124,6 +122,7 @@ func ParseEntry(b []byte) (Entry, error) {
 type body struct {
 	b     []byte
 	short bool
+	dirty bool // padding that was not zeros
 }
 
 func (b *body) bytes(n int) []byte {

@@ -112,6 +112,9 @@ func decode(f decoder, b []byte) error {
 	if rest.short {
 		return fmt.Errorf("%w: %v is cut short after %d bytes", ErrProtocol, f.Type(), len(b))
 	}
+	if rest.dirty {
+		return fmt.Errorf("%w: %v is not padded with zeros", ErrProtocol, f.Type())
+	}
 	if len(rest.b) > 0 {
 		return fmt.Errorf("%w: %v has %d bytes too many", ErrProtocol, f.Type(), len(rest.b))
 	}

@@ -1,0 +1,252 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// said is one line of a conversation in testdata: who says what, and its bytes.
+type said struct {
+	mark  string // > sidecar, < edge, ! refused
+	name  string // of the frame; of what is wrong
+	facts string // JSON
+	bytes []byte
+}
+
+func conversation(t testing.TB, file string) []said {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []said
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "" || line[0] == '#':
+		case strings.ContainsRune("<>!", rune(line[0])):
+			name, facts, _ := strings.Cut(strings.TrimSpace(line[1:]), " ")
+			all = append(all, said{mark: line[:1], name: name, facts: facts})
+		case strings.HasPrefix(line, "    \""): // the facts go on
+			all[len(all)-1].facts += line
+		default:
+			digits, _, _ := strings.Cut(line, "#")
+			b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
+			if err != nil {
+				t.Fatalf("%s: %q: %v", file, line, err)
+			}
+			all[len(all)-1].bytes = append(all[len(all)-1].bytes, b...)
+		}
+	}
+	return all
+}
+
+// frame makes the frame that the facts describe, without a look at the bytes.
+func (s said) frame(t testing.TB) Frame {
+	t.Helper()
+	var f struct {
+		Version                  uint16
+		Instance, Sum, Token     string
+		Epoch                    Epoch
+		Seq, Oldest, Head, Nonce uint64
+		Time, Received           time.Time
+		Callback, Ref, Remote    string
+		Kind                     Kind
+		Header, Body             string
+	}
+	d := json.NewDecoder(strings.NewReader(s.facts))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		t.Fatalf("%s: %v", s.facts, err)
+	}
+	unhex := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	switch s.name {
+	case "hello":
+		h := &Hello{Version: f.Version, Token: unhex(f.Token), Cursor: Cursor{Epoch: f.Epoch, Seq: f.Seq}}
+		copy(h.Instance[:], unhex(f.Instance))
+		copy(h.Cursor.Sum[:], unhex(f.Sum))
+		return h
+	case "welcome":
+		return &Welcome{f.Epoch, f.Oldest, f.Head, f.Time, f.Callback}
+	case "entry":
+		return &Entry{f.Seq, f.Received, f.Kind, f.Ref, f.Remote, []byte(f.Header), []byte(f.Body)}
+	case "ack":
+		return &Ack{f.Seq}
+	case "ping":
+		return &Ping{f.Nonce}
+	case "pong":
+		return &Pong{f.Nonce}
+	}
+	t.Fatalf("testdata speaks of %q", s.name)
+	return nil
+}
+
+func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
+	for _, file := range []string{"first.hex", "resume.hex"} {
+		for _, mark := range []string{">", "<"} {
+			var stream []byte
+			var want []Frame
+			for _, s := range conversation(t, file) {
+				if s.mark != mark {
+					continue
+				}
+				stream = append(stream, s.bytes...)
+				if s.name == "unknown" {
+					continue
+				}
+				f := s.frame(t)
+				want = append(want, f)
+				if got := Append(nil, f); !bytes.Equal(got, s.bytes) {
+					t.Errorf("%s: %s is written as\n%x\nand should be\n%x", file, s.name, got, s.bytes)
+				}
+			}
+			for name, r := range map[string]io.Reader{
+				"at once": bytes.NewReader(stream), "byte by byte": iotest.OneByteReader(bytes.NewReader(stream)),
+			} {
+				var got []Frame
+				in := NewReader(r)
+				for {
+					f, err := in.Read()
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatalf("%s, read %s: %v", file, name, err)
+					}
+					got = append(got, f)
+				}
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("%s, read %s, gives\n%+v\nand should give\n%+v", file, name, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestResumeShowsTheEntryThatWasReadFirst(t *testing.T) {
+	var entry *Entry
+	for _, s := range conversation(t, "first.hex") {
+		if s.name == "entry" {
+			entry = s.frame(t).(*Entry)
+		}
+	}
+	hello := conversation(t, "resume.hex")[0].frame(t).(*Hello)
+	if want := (Cursor{hello.Cursor.Epoch, entry.Seq, entry.Sum()}); hello.Cursor != want {
+		t.Errorf("the cursor in resume.hex is %v, the entry of first.hex has %v", hello.Cursor, want)
+	}
+}
+
+func TestBrokenFramesAreRefused(t *testing.T) {
+	words := map[string]string{"limit": "over the limit", "short": "cut short", "many": "too many", "zeros": "padded"}
+	for _, s := range conversation(t, "refused.hex") {
+		f, err := NewReader(bytes.NewReader(s.bytes)).Read()
+		if s.name == "eof" {
+			if err != io.ErrUnexpectedEOF {
+				t.Errorf("%s gives %v, %v; want unexpected EOF", s.facts, f, err)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), words[s.name]) {
+			t.Errorf("%s gives %v, %v; want a protocol error with the words %q", s.facts, f, err, words[s.name])
+		}
+	}
+}
+
+func TestAPromisedLengthCostsNoMemory(t *testing.T) {
+	stream := []byte{byte(TypeEntry), MaxFrame >> 16, MaxFrame >> 8 & 0xff, MaxFrame & 0xff, 1, 2, 3}
+	const times = 1000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range times {
+		if _, err := NewReader(bytes.NewReader(stream)).Read(); err != io.ErrUnexpectedEOF {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / times; each > 3*readAhead {
+		t.Errorf("seven bytes that promise %d cost %d bytes of memory", MaxFrame, each)
+	}
+}
+
+func TestTheLongestEntryTravels(t *testing.T) {
+	want := &Entry{Seq: 1, Received: time.UnixMilli(1).UTC(), Kind: KindNotice, Header: bytes.Repeat([]byte("h"), 64<<10)}
+	want.Body = bytes.Repeat([]byte("b"), MaxFrame-want.size())
+	got, err := NewReader(iotest.HalfReader(bytes.NewReader(Append(nil, want)))).Read()
+	if err != nil || !reflect.DeepEqual(got, Frame(want)) {
+		t.Fatalf("an entry of %d bytes came back otherwise: %v", want.Size(), err)
+	}
+	want.Body = append(want.Body, 'b')
+	if want.Check() == nil {
+		t.Error("an entry one byte longer passes Check")
+	}
+}
+
+func TestAHelloOfAnotherVersionSaysOnlyThat(t *testing.T) {
+	b := Append(nil, &Hello{Version: 1, Token: []byte("t")})
+	b[HeaderSize+1] = 2
+	f, err := NewReader(bytes.NewReader(b)).Read()
+	if err != nil || !reflect.DeepEqual(f, Frame(&Hello{Version: 2})) {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
+func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
+	if n := len(Append(nil, &Ping{})); n != 32 {
+		t.Errorf("a ping has %d bytes", n)
+	}
+}
+
+// FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
+func FuzzReader(f *testing.F) {
+	for _, file := range []string{"first.hex", "resume.hex", "refused.hex"} {
+		streams := map[string][]byte{}
+		for _, s := range conversation(f, file) {
+			f.Add(s.bytes)
+			streams[s.mark] = append(streams[s.mark], s.bytes...)
+		}
+		f.Add(streams[">"])
+		f.Add(streams["<"])
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		left := bytes.NewReader(in)
+		r := NewReader(left)
+		for {
+			start := len(in) - left.Len() - r.Buffered()
+			frame, err := r.Read()
+			if err != nil {
+				return
+			}
+			end := len(in) - left.Len() - r.Buffered()
+			if h, ok := frame.(*Hello); ok && h.Version != Version {
+				continue
+			}
+			out := Append(nil, frame)
+			if !bytes.HasSuffix(in[start:end], out) { // unknown frames may stand before it
+				t.Fatalf("%T was read from\n%x\nand is written as\n%x", frame, in[start:end], out)
+			}
+			if e, ok := frame.(*Entry); ok {
+				again, err := ParseEntry(e.AppendBody(nil))
+				if err != nil || again.Sum() != e.Sum() {
+					t.Fatalf("the entry's body does not parse again: %v", err)
+				}
+			}
+		}
+	})
+}
