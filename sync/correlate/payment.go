@@ -1,0 +1,102 @@
+package correlate
+
+import (
+	"time"
+
+	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// Payment is one STK push and all that is known about it. A Payment is a value: changing one changes nothing else.
+type Payment struct {
+	ID      string // 32 hex digits, ours
+	Session string
+	Attempt int // 1 for the session's first payment
+
+	Phone            string     // as 2547XXXXXXXX; "" if an app's own push did not say
+	Amount           push.Money // asked for; 0 if not known
+	AccountReference string
+	Shortcode        string // its name in the configuration
+	Number           string // what customers pay to
+	Environment      string // "sandbox" or "production"
+	IdempotencyKey   string
+	HasRef           bool // its callback address carries a ref, and only that ref settles it
+	Created          time.Time
+
+	MerchantRequestID string
+	CheckoutRequestID string
+
+	Status        push.Status
+	Outcome       daraja.Outcome
+	ResultCode    string
+	ResultDesc    string
+	Receipt       string
+	CompletedAt   time.Time
+	AmountChecked bool   // the amount paid was seen and is the one asked for
+	Callback      string // the callback that changed it last, if one did
+
+	notices  []notice  // what callbacks said other than success
+	answered notice    // the failure that a query answered and that waits for a second answer
+	answerAt time.Time // when it did first
+	silentAt time.Time // when PENDING becomes UNKNOWN
+	askAt    time.Time // when Daraja is to be asked; zero: not
+	askedAt  time.Time // when it was asked last
+
+	row   int64  // in the table of payments
+	event uint64 // its newest event
+}
+
+// A notice is a result that is not success. It is kept by its code, with the place of the first callback that said so:
+// repetitions change nothing, and among failures the greatest place wins, in whatever order they arrive.
+type notice struct {
+	Code    string         `json:"code"`
+	Desc    string         `json:"desc,omitempty"`
+	Outcome daraja.Outcome `json:"outcome"`
+	Epoch   uint64         `json:"epoch,omitempty"`
+	Seq     uint64         `json:"seq,omitempty"`
+	At      int64          `json:"at,omitempty"` // when it was received, ms
+}
+
+// Asking reports whether Daraja is still going to be asked about the payment.
+func (p Payment) Asking() bool { return !p.askAt.IsZero() }
+
+// Data is what subscribers see of the payment.
+func (p Payment) Data() push.Data {
+	d := push.Data{
+		Status:             p.Status,
+		PaymentID:          p.ID,
+		MerchantRequestID:  p.MerchantRequestID,
+		CheckoutRequestID:  p.CheckoutRequestID,
+		Timestamp:          push.Time{Time: p.Created},
+		ResultCode:         push.ResultCode(p.ResultCode),
+		ResultDesc:         p.ResultDesc,
+		MpesaReceiptNumber: p.Receipt,
+		CompletedAt:        push.Time{Time: p.CompletedAt},
+		Outcome:            string(p.Outcome),
+		Amount:             p.Amount,
+		AmountChecked:      p.AmountChecked,
+		AccountReference:   p.AccountReference,
+		Shortcode:          p.Number,
+		Attempt:            p.Attempt,
+	}
+	if p.Phone != "" {
+		d.PhoneNumber = daraja.MaskPhone(p.Phone)
+	}
+	s := p.sentence()
+	d.Reason, d.ReasonSw = s.En, s.Sw
+	return d
+}
+
+// sentence promises that we check only where somebody will.
+func (p Payment) sentence() daraja.Sentence {
+	switch p.Status {
+	case push.Pending:
+		return daraja.SentencePending()
+	case push.Unknown:
+		if p.Asking() {
+			return daraja.SentenceUnknownAsking()
+		}
+		return daraja.SentenceUnknownUnasked()
+	}
+	return p.Outcome.Sentence()
+}
