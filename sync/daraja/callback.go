@@ -1,7 +1,12 @@
 package daraja
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,7 +23,229 @@ type Callback struct {
 	Phone             string    // as sent: digits, or masked
 }
 
-// ParseCallback reads an STK callback.
+// ParseCallback reads an STK callback:
+//
+//	{"Body":{"stkCallback":{"MerchantRequestID", "CheckoutRequestID", "ResultCode", "ResultDesc",
+//	    "CallbackMetadata":{"Item":[{"Name","Value"}, ...]}}}}      metadata on success only
+//
+// It is loose by rule. The case of names does not matter; any fact may be a number or a string; items come in any order,
+// without a Value, or as a single object instead of an array; what is unknown is skipped; a detail that cannot be read is
+// absent. It insists only on what a payment is settled by: JSON, both ids, and a result code. The error says which is
+// missing, and repeats nothing of the body.
 func ParseCallback(body []byte) (Callback, error) {
-	return Callback{}, errors.New("daraja: callback: not written")
+	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
+	if len(body) == 0 {
+		return Callback{}, errors.New("daraja: callback: the body is empty")
+	}
+	var notice struct {
+		Body        struct{ STKCallback *stkCallback }
+		STKCallback *stkCallback // without the wrapper
+	}
+	if err := unmarshal(body, &notice); err != nil {
+		return Callback{}, errors.New("daraja: callback: the body is not JSON")
+	}
+	stk := notice.Body.STKCallback
+	if stk == nil {
+		stk = notice.STKCallback
+	}
+	if stk == nil {
+		return Callback{}, fmt.Errorf("daraja: callback: not an STK callback but %s", family(body))
+	}
+	c := Callback{
+		MerchantRequestID: string(stk.MerchantRequestID),
+		CheckoutRequestID: string(stk.CheckoutRequestID),
+		ResultCode:        string(stk.ResultCode),
+		ResultDesc:        string(stk.ResultDesc),
+	}
+	switch {
+	case c.MerchantRequestID == "" && c.CheckoutRequestID == "":
+		return Callback{}, errors.New("daraja: callback: no MerchantRequestID and no CheckoutRequestID")
+	case c.MerchantRequestID == "":
+		return Callback{}, errors.New("daraja: callback: no MerchantRequestID")
+	case c.CheckoutRequestID == "":
+		return Callback{}, errors.New("daraja: callback: no CheckoutRequestID")
+	case c.ResultCode == "":
+		return Callback{}, errors.New("daraja: callback: no ResultCode")
+	}
+	for _, item := range stk.CallbackMetadata.Item {
+		value := string(item.Value)
+		if value == "" {
+			continue
+		}
+		switch strings.ToLower(string(item.Name)) {
+		case "amount":
+			c.Amount, c.HasAmount = cents(value)
+		case "mpesareceiptnumber":
+			c.Receipt = value
+		case "transactiondate":
+			c.Completed, _ = time.ParseInLocation(timestampForm, value, Nairobi)
+		case "phonenumber":
+			c.Phone = value
+		}
+	}
+	return c, nil
+}
+
+// stkCallback is the shape of a callback. encoding/json matches its names in any case.
+type stkCallback struct {
+	MerchantRequestID text
+	CheckoutRequestID text
+	ResultCode        text
+	ResultDesc        text
+	CallbackMetadata  struct{ Item items }
+}
+
+type item struct{ Name, Value text }
+
+// items reads an array of items, or a single one.
+type items []item
+
+func (l *items) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '[' {
+		return unmarshal(b, (*[]item)(l))
+	}
+	*l = make(items, 1)
+	return unmarshal(b, &(*l)[0])
+}
+
+// text reads a string or a number; see scalar.
+type text string
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	*t = text(scalar(b))
+	return nil
+}
+
+// unmarshal is json.Unmarshal for which a value of another type than expected is merely absent.
+func unmarshal(b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		return nil
+	}
+	return err
+}
+
+// family names what a body that is no STK callback looks like, for the person who finds it set aside.
+func family(body []byte) string {
+	var top map[string]json.RawMessage
+	if json.Unmarshal(body, &top) != nil {
+		return "JSON that is no object"
+	}
+	lower := make(map[string]bool, len(top))
+	for name := range top {
+		lower[strings.ToLower(name)] = true
+	}
+	has := func(names ...string) bool {
+		for _, n := range names {
+			if !lower[n] {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case has("result"):
+		return "a Result (B2C, B2B, reversal, status or balance)"
+	case has("transid", "transamount"):
+		return "a C2B validation or confirmation"
+	case has("responseheader"):
+		return "a standing order's notice (Ratiba)"
+	case has("resultcode", "requestid"):
+		return "a B2B Express Checkout notice"
+	case has("transactionid", "paidamount"):
+		return "a Bill Manager payment"
+	case has("accountnumber", "requestid"):
+		return "a C2B name look-up (Hakikisha)"
+	case has("body"):
+		return "a Body without stkCallback"
+	}
+	return "something unknown"
+}
+
+// scalar reads a JSON string without its quotes and outer spaces, or a number as it was written, so that no digit passes
+// through a float. Anything else is "".
+func scalar(raw []byte) string {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return ""
+	}
+	switch c := raw[0]; {
+	case c == '"':
+		if plain(raw[1 : len(raw)-1]) {
+			return strings.TrimSpace(string(raw[1 : len(raw)-1]))
+		}
+		var s string
+		if json.Unmarshal(raw, &s) != nil {
+			return ""
+		}
+		return strings.TrimSpace(s)
+	case c == '-', c >= '0' && c <= '9':
+		return string(raw)
+	}
+	return ""
+}
+
+// plain reports whether the inside of a JSON string is what it says, without escapes or bytes that need repair.
+func plain(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c > '~' || c == '\\' || c == '"' {
+			return false
+		}
+	}
+	return true
+}
+
+// cents reads a decimal number of shillings, "71.00", exactly. It refuses what no amount of cents equals. Thousands may be
+// marked by commas, and an exponent may be there, because both are what some encoder does to a large number.
+func cents(s string) (int64, bool) {
+	s, negative := strings.CutPrefix(s, "-")
+	mantissa, exponent, scientific := strings.Cut(strings.ToLower(s), "e")
+	shift := 2
+	if scientific {
+		e, err := strconv.Atoi(exponent)
+		if err != nil || e < -18 || e > 18 {
+			return 0, false
+		}
+		shift += e
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	if groups := strings.Split(whole, ","); len(groups) > 1 {
+		for i, g := range groups {
+			if i > 0 && len(g) != 3 || i == 0 && (g == "" || len(g) > 3) {
+				return 0, false
+			}
+		}
+		whole = strings.Join(groups, "")
+	}
+	if whole == "" {
+		return 0, false
+	}
+	// The decimal point moves by shift places; what is left behind it must be nothing.
+	digits, point := whole+fraction, len(whole)+shift
+	for point > len(digits) {
+		digits += "0"
+	}
+	for point < 0 {
+		digits, point = "0"+digits, point+1
+	}
+	for _, r := range digits {
+		if r < '0' || r > '9' {
+			return 0, false
+		}
+	}
+	if strings.Trim(digits[point:], "0") != "" {
+		return 0, false
+	}
+	digits = strings.TrimLeft(digits[:point], "0")
+	if digits == "" {
+		return 0, true
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	if negative {
+		n = -n
+	}
+	return n, true
 }

@@ -14,14 +14,14 @@ var errPhone = errors.New("daraja: phone: not a Kenyan mobile number; write it a
 // Safaricom opens new ones. Its error does not repeat the number.
 func NormalizePhone(s string) (string, error) {
 	var b strings.Builder
-	for i, r := range strings.TrimSpace(s) {
+	for _, r := range s {
 		switch {
 		case r >= '0' && r <= '9':
 			if b.Len() == 16 {
 				return "", errPhone
 			}
 			b.WriteByte(byte(r))
-		case r == '+' && b.Len() == 0 && i < 8: // a number copied from a contact may begin with an invisible mark
+		case r == '+' && b.Len() == 0: // a number copied from a contact may begin with an invisible mark, so not only as the first rune
 		case unicode.IsSpace(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Pd, r), r == '.', r == '(', r == ')':
 		default:
 			return "", errPhone
