@@ -2,10 +2,14 @@ package daraja
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"strconv"
+	"sync"
 	"time"
 )
 
@@ -48,85 +52,119 @@ func (s Shortcode) Format(f fmt.State, _ rune) {
 // LogValue is the shortcode without its credentials.
 func (s Shortcode) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-// Client asks Daraja on behalf of one shortcode. Its methods may be called at the same time.
+// business is the BusinessShortCode, in whose name a push is made.
+func (s Shortcode) business() string {
+	if s.Kind == KindTill && s.Store != "" {
+		return s.Store
+	}
+	return s.Number
+}
+
+// transaction is the TransactionType. With the wrong one Daraja accepts the push, which then fails silently.
+func (s Shortcode) transaction() string {
+	if s.Kind == KindTill {
+		return "CustomerBuyGoodsOnline"
+	}
+	return "CustomerPayBillOnline"
+}
+
+// password proves the passkey for one moment, which Daraja reads as Nairobi's.
+func (s Shortcode) password(now time.Time) (password, timestamp string) {
+	timestamp = now.In(Nairobi).Format(timestampForm)
+	return base64.StdEncoding.EncodeToString([]byte(s.business() + s.Passkey + timestamp)), timestamp
+}
+
+// Client asks Daraja on behalf of one shortcode. Its methods may be called at the same time. It starts no goroutine and
+// needs no closing.
 type Client struct {
 	BaseURL   string // default: the host of the shortcode's environment
 	Shortcode Shortcode
-	Tokens    *Tokens      // shared by all clients of one consumer key; default: its own
+	Tokens    *Tokens      // shared by all clients of one consumer key, because a new token may end the old; default: its own
 	HTTP      *http.Client // default: NewHTTPClient()
+
+	prepare sync.Once
+	api     caller
+	tokens  *Tokens
 }
 
-// Tokens owns the access token of one consumer key.
-type Tokens struct{}
-
-// NewTokens makes the one owner of a consumer key's token.
-func NewTokens(baseURL, consumerKey, consumerSecret string, hc *http.Client) *Tokens {
-	return &Tokens{}
+// BaseURL is Daraja's address in an environment; "" if there is no such environment.
+func BaseURL(environment string) string {
+	switch environment {
+	case EnvironmentSandbox:
+		return "https://sandbox.safaricom.co.ke"
+	case EnvironmentProduction:
+		return "https://api.safaricom.co.ke"
+	}
+	return ""
 }
 
-// PushRequest is one prompt to one phone.
-type PushRequest struct {
-	Phone            string // in any form that NormalizePhone reads
-	Amount           int64  // whole shillings
-	AccountReference string
-	Description      string
-	CallbackURL      string
+// NewHTTPClient makes a client fit for Daraja from a shop: deadlines on everything, the proxy of the environment, no
+// redirects, and a connection of its own for every request.
+//
+// A kept connection would save a handshake a payment. But a request written into one that a bad network has cut is never
+// answered, and then nobody knows whether the customer was prompted; a connection that cannot be made is a definite "not
+// sent", at once.
+func NewHTTPClient() *http.Client {
+	return &http.Client{
+		CheckRedirect: noRedirect,
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 8 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    8 * time.Second,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(8)},
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives:      true,
+		},
+	}
 }
 
-// Ack is Daraja's word that it has queued a prompt; no more than that.
-type Ack struct {
-	MerchantRequestID string
-	CheckoutRequestID string
-	Description       string
-	CustomerMessage   string
+// The time given to whole requests, connecting included. Daraja may take 30 seconds over a push, and giving up on one
+// leaves a payment that nobody knows about.
+const (
+	tokenTime = 20 * time.Second
+	pushTime  = 45 * time.Second
+	queryTime = 20 * time.Second
+)
+
+// init makes what the zero fields stand for, once.
+func (c *Client) init() {
+	c.prepare.Do(func() {
+		base := c.BaseURL
+		if base == "" {
+			base = BaseURL(c.Shortcode.Environment)
+		}
+		hc := c.HTTP
+		if hc == nil {
+			hc = NewHTTPClient()
+		}
+		c.tokens = c.Tokens
+		if c.tokens == nil {
+			c.tokens = NewTokens(base, c.Shortcode.ConsumerKey, c.Shortcode.ConsumerSecret, hc)
+		}
+		c.api = newCaller(base, hc)
+	})
 }
 
-// Answer is a query's answer that says what became of a payment.
-type Answer struct {
-	ResultCode        string
-	ResultDesc        string
-	MerchantRequestID string
+// post asks with a token, and once more with a new one if Daraja does not know the first. The limit is that of one request.
+func (c *Client) post(ctx context.Context, op, path string, limit time.Duration, body map[string]string) (reply, error) {
+	c.init()
+	if c.api.base == "" {
+		return reply{}, refusal(op, "there is no environment "+strconv.Quote(c.Shortcode.Environment))
+	}
+	refusedToken := ""
+	for {
+		token, err := c.tokens.get(ctx, refusedToken)
+		if err != nil {
+			return reply{}, err
+		}
+		r, err := c.api.call(ctx, op, limit, http.MethodPost, path, "Bearer "+token, body,
+			token, body["Password"], c.Shortcode.Passkey, c.Shortcode.ConsumerKey, c.Shortcode.ConsumerSecret)
+		if err != nil || !r.tokenRefused() || refusedToken != "" {
+			return r, err
+		}
+		refusedToken = token
+	}
 }
 
-// Push sends a prompt to a phone.
-func (c *Client) Push(ctx context.Context, r PushRequest) (Ack, error) {
-	return Ack{}, errors.New("daraja: push: not written")
-}
-
-// Query asks what became of a prompt.
-func (c *Client) Query(ctx context.Context, checkoutRequestID string) (Answer, error) {
-	return Answer{}, errors.New("daraja: query: not written")
-}
-
-// Error is an answer of Daraja that is not the one asked for, or the want of one.
-type Error struct {
-	Op        string // "token", "push" or "query"
-	Status    int    // HTTP status; 0: there was no answer
-	Code      string // "400.002.02", "policies.ratelimit.SpikeArrestViolation", or a ResponseCode
-	Message   string
-	RequestID string
-	Envelope  string // "daraja", "fault", "soap", "other"; "": there was no answer
-}
-
-func (e *Error) Error() string { return "daraja: " + e.Op }
-
-// Refused reports whether the customer was certainly not prompted.
-func Refused(err error) bool { return false }
-
-// NotSent reports whether the request never reached Daraja.
-func NotSent(err error) bool { return false }
-
-// RefusalOutcome says what a refused push came to.
-func RefusalOutcome(err error) (outcome Outcome, code, desc string) { return OutcomeRejected, "", "" }
-
-// RetryAfter reports how long Daraja wants to be left alone.
-func RetryAfter(err error) (time.Duration, bool) { return 0, false }
-
-// InFlight reports whether a query had no answer yet.
-func InFlight(err error) bool { return false }
-
-// CheckReference reports what is wrong with an account reference.
-func CheckReference(s string) error { return nil }
-
-// CheckAmount reports what is wrong with an amount of whole shillings.
-func CheckAmount(shillings int64) error { return nil }
+// Format hides the tokens and the key they belong to.
+func (t *Tokens) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[tokens]")) }
