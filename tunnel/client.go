@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -25,10 +28,15 @@ type Client struct {
 	Sink Sink
 	// Listen makes the socket of one try. nil: UDP on any port.
 	Listen func() (net.PacketConn, error)
-	// Resolve finds the address of Edge. nil: the system's resolver, and any of the addresses it knows.
+	// Resolve finds the address of Edge, anew for every try. nil: the system's resolver, and any of the addresses it
+	// knows.
 	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
+
+	mu      sync.Mutex
+	status  Status
+	address net.Addr // that Edge last had
 }
 
 // Status is how a Client is doing.
@@ -46,8 +54,119 @@ type Status struct {
 // Run keeps a link to the edge until ctx ends; then it finishes the batch in hand and returns nil. It returns an error
 // only for a Client that could never connect. All it started has ended when it returns.
 func (c *Client) Run(ctx context.Context) error {
-	return errors.ErrUnsupported
+	switch {
+	case c.Edge == "":
+		return errors.New("tunnel: run: no edge to dial")
+	case c.Sink == nil:
+		return errors.New("tunnel: run: no sink to deliver to")
+	case c.TLS == nil || c.TLS.RootCAs == nil:
+		return errors.New("tunnel: run: the edge's CA is needed: its certificate is signed by no other")
+	case len(c.Token) > wire.MaxToken:
+		return fmt.Errorf("tunnel: run: token of %d bytes, over the limit of %d", len(c.Token), wire.MaxToken)
+	}
+	lost := time.Now()
+	for ctx.Err() == nil {
+		conn, err := c.dial(ctx, lost)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		began := time.Now()
+		err = c.link(ctx, conn)
+		if c.down(err) || time.Since(began) > slowAfter {
+			lost = time.Now()
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		sleep(ctx, c.pause(err, time.Since(began)))
+	}
+	return nil
+}
+
+// pause is how long to wait before dialing again, by how the last link ended. A link that was lost, or that a stopping
+// edge sent away, is dialled again at once.
+func (c *Client) pause(err error, lived time.Duration) time.Duration {
+	var code wire.CloseCode
+	if e, ok := errors.AsType[*closedError](err); ok {
+		code = e.code
+	} else if e, ok := errors.AsType[*ending](err); ok {
+		code = e.code
+	} else if errors.Is(err, wire.ErrProtocol) {
+		code = wire.CloseProtocol
+	}
+	switch code {
+	case wire.CloseDisplaced, wire.CloseDuplicate:
+		// We have one link at a time, so whoever displaced it is not us.
+		c.log().Warn("two machines use one identity: this one waits", "edge", c.Edge, "wait", rivalWait)
+		return rivalWait
+	case wire.CloseUnauthorized, wire.CloseVersion:
+		return between(4*time.Second, 6*time.Second)
+	case wire.CloseProtocol, wire.CloseUnavailable:
+		return between(time.Second, 2*time.Second)
+	}
+	if lived < time.Second {
+		return between(trySoonest, tryLatest)
+	}
+	return 0
 }
 
 // Status says how the Client is doing.
-func (c *Client) Status() Status { return Status{} }
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// up records that a link is there.
+func (c *Client) up(w *wire.Welcome, remote string, asked time.Time) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Connected = true
+	c.status.Since = now
+	c.status.Callback = w.Callback
+	c.status.Epoch = w.Epoch
+	c.status.Remote = remote
+	c.status.RTT = now.Sub(asked)
+	c.status.Skew = w.Time.Sub(asked.Add(now.Sub(asked) / 2)).Round(time.Millisecond)
+}
+
+// down records why there is no link, and reports whether there was one.
+func (c *Client) down(err error) (was bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was = c.status.Connected
+	if was {
+		c.status.Since = time.Now()
+	}
+	c.status.Connected = false
+	c.status.Remote = ""
+	if err != nil {
+		c.status.LastError = err.Error()
+	}
+	return was
+}
+
+func (c *Client) measured(rtt time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.RTT = rtt
+}
+
+func (c *Client) log() *slog.Logger { return logger(c.Logger) }
+
+// between draws a time from the range.
+func between(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -4,8 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // Server is the edge's end. Its fields are set before Serve and left alone.
@@ -20,14 +29,153 @@ type Server struct {
 	ResetKey *[32]byte
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
+
+	mu      sync.Mutex
+	seats   map[string]*seat // by endpoint; as many as were ever authorised
+	buffers sync.Pool        // *[]byte, for frames on their way out
 }
 
-// Serve serves links on conn until ctx ends; then it tells the sidecars to move and gives what is in flight half a
-// second. It returns nil then, and before that only if conn fails. All it started has ended when it returns. conn
-// remains the caller's to close.
-func (s *Server) Serve(ctx context.Context, conn net.PacketConn) error {
-	return errors.ErrUnsupported
+// Serve serves links on pc until ctx ends; then it tells the sidecars to move and gives what is in flight half a
+// second. It returns nil then, and before that only if pc fails. All it started has ended when it returns. pc remains
+// the caller's to close.
+func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
+	if s.History == nil || s.Authorize == nil || s.TLS == nil {
+		return errors.New("tunnel: serve: a history, an authorizer and a certificate are needed")
+	}
+	var door door
+	tr := &quic.Transport{
+		Conn:                pc,
+		StatelessResetKey:   (*quic.StatelessResetKey)(s.ResetKey),
+		ConnContext:         door.enter,
+		VerifySourceAddress: door.crowded,
+	}
+	defer tr.Close()
+	listener, err := tr.Listen(serverTLS(s.TLS), serverQUIC())
+	if err != nil {
+		return fmt.Errorf("tunnel: serve: %w", err)
+	}
+
+	// quic-go keeps 32 finished handshakes for us and refuses the next: nothing may be done here but to take them.
+	var links sync.WaitGroup
+	for {
+		c, aerr := listener.Accept(ctx)
+		if aerr != nil {
+			err = aerr
+			break
+		}
+		links.Go(func() { s.accepted(ctx, c) })
+	}
+
+	listener.Close() // refuses handshakes that are under way; those that finished while we looked away are next
+	for {
+		c, err := listener.Accept(context.Background())
+		if err != nil {
+			break
+		}
+		c.CloseWithError(quic.ApplicationErrorCode(wire.CloseDraining), wire.CloseDraining.String())
+	}
+	links.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("tunnel: serve: %w", err)
 }
 
-// Links lists the present links, for display.
-func (s *Server) Links() []Link { return nil }
+// accepted takes a connection whose handshake is finished to its end.
+func (s *Server) accepted(ctx context.Context, c *quic.Conn) {
+	hello, cancel := context.WithTimeout(ctx, helloWithin)
+	stream, err := c.AcceptStream(hello)
+	cancel()
+	if err != nil {
+		code := wire.CloseProtocol
+		if ctx.Err() != nil {
+			code = wire.CloseDraining
+		}
+		c.CloseWithError(quic.ApplicationErrorCode(code), code.String())
+		return
+	}
+	s.serve(ctx, &quicConn{stream: stream, conn: c}, func() { known(c.Context()) })
+}
+
+// serve takes a connection from its Hello to its end. It calls known as soon as it is known whose it is.
+func (s *Server) serve(ctx context.Context, c conn, known func()) {
+	l, err := s.greet(ctx, c)
+	if err == nil {
+		known()
+		err = l.run(ctx)
+		l.seat.leave(l)
+	}
+	c.Close(closing(err))
+	s.report(c, l, err)
+}
+
+// report logs the end of a link. What is normal is not worth an operator's eye.
+func (s *Server) report(c conn, l *serverLink, err error) {
+	level := slog.LevelInfo
+	if e, ok := errors.AsType[*ending](err); ok {
+		switch e.code {
+		case wire.CloseUnauthorized, wire.CloseVersion, wire.CloseProtocol, wire.CloseUnavailable, wire.CloseDuplicate:
+			level = slog.LevelWarn
+		}
+	} else if errors.Is(err, wire.ErrProtocol) {
+		level = slog.LevelWarn
+	}
+	if l == nil {
+		s.log().Log(context.Background(), level, "sidecar not let in", "remote", c.Remote(), "err", err)
+		return
+	}
+	s.log().Log(context.Background(), level, "link ended", "endpoint", l.endpoint.Name, "generation", l.generation, "remote", c.Remote(), "acked", l.acked.Load(), "err", err)
+}
+
+// Links lists the present links, for display, by endpoint.
+func (s *Server) Links() []Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []Link
+	for _, seat := range s.seats {
+		if l := seat.present(); l != nil {
+			list = append(list, Link{
+				Endpoint: l.endpoint.Name, Instance: l.instance, Generation: l.generation, Remote: l.conn.Remote(),
+				Since: l.since, Sent: l.sent.Load(), Acked: l.acked.Load(),
+			})
+		}
+	}
+	slices.SortFunc(list, func(a, b Link) int { return strings.Compare(a.Endpoint, b.Endpoint) })
+	return list
+}
+
+func (s *Server) log() *slog.Logger { return logger(s.Logger) }
+
+func logger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// door counts those who have not yet said who they are, from their first packet on.
+type door struct{ waiting atomic.Int64 }
+
+type placeKey struct{}
+
+// enter lets a new connection begin its handshake, or refuses it when too many stand there.
+func (d *door) enter(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	if d.waiting.Add(1) > maxPending {
+		d.waiting.Add(-1)
+		return nil, errors.New("too many connections have not said who they are")
+	}
+	leave := sync.OnceFunc(func() { d.waiting.Add(-1) })
+	context.AfterFunc(ctx, leave)
+	return context.WithValue(ctx, placeKey{}, leave), nil
+}
+
+// crowded asks newcomers to show that they are where they claim to be, once there are many of them: it costs a round
+// trip, and takes forged addresses out of the crowd.
+func (d *door) crowded(net.Addr) bool { return d.waiting.Load() > maxPending/8 }
+
+// known takes the connection with this context out of the count.
+func known(ctx context.Context) {
+	if leave, ok := ctx.Value(placeKey{}).(func()); ok {
+		leave()
+	}
+}

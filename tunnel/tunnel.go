@@ -55,13 +55,14 @@ type Endpoint struct {
 
 // The clocks of a link.
 const (
-	pingEvery     = 2 * time.Second         // the client's Ping
-	pongWithin    = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
-	idleTimeout   = 4 * time.Second         // without any packet: what the server goes by
-	helloWithin   = 5 * time.Second         // of the handshake
-	welcomeWithin = 10 * time.Second        // of the Hello: the edge's disk may be busy
-	writeWithin   = 10 * time.Second        // for every 16 KiB: 13 kbit/s
-	drainWithin   = 500 * time.Millisecond  // for what is in flight when an end stops
+	pingEvery       = 2 * time.Second         // the client's Ping
+	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
+	idleTimeout     = 4 * time.Second         // without any packet: what the server goes by
+	handshakeWithin = 3 * time.Second         // of the last packet of a handshake that is under way
+	helloWithin     = 5 * time.Second         // of the handshake
+	welcomeWithin   = 10 * time.Second        // of the Hello: the edge's disk may be busy
+	writeWithin     = 10 * time.Second        // for every 16 KiB: 13 kbit/s
+	drainWithin     = 500 * time.Millisecond  // for what is in flight when an end stops
 )
 
 // The bounds of a link.

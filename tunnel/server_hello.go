@@ -1,0 +1,180 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// greet hears a Hello, finds out whose it is, gives the link its seat (which ends the one before it), agrees with the
+// sidecar on a history, and says Welcome. Until the token is known to be good it reads one short frame and no more.
+func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
+	began := time.Now()
+	stop := context.AfterFunc(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
+	defer stop()
+
+	first := &io.LimitedReader{R: c, N: wire.HeaderSize + wire.MaxHello}
+	frames := wire.NewReader(first)
+	c.SetReadDeadline(began.Add(helloWithin))
+	frame, err := frames.Read()
+	if err != nil {
+		return nil, fmt.Errorf("tunnel: hello: %w", err)
+	}
+	hello, ok := frame.(*wire.Hello)
+	if !ok {
+		return nil, endingf(wire.CloseProtocol, "tunnel: %v before hello", frame.Type())
+	}
+	if hello.Version != wire.Version {
+		return nil, endingf(wire.CloseVersion, "tunnel: hello of version %d, ours is %d", hello.Version, wire.Version)
+	}
+	actx, cancel := context.WithDeadline(ctx, began.Add(helloWithin))
+	defer cancel()
+	endpoint, err := s.Authorize(actx, hello.Token)
+	if err != nil {
+		return nil, endingf(wire.CloseUnauthorized, "tunnel: hello: %w", err)
+	}
+	first.N = math.MaxInt64
+	c.SetReadDeadline(time.Time{})
+
+	l := &serverLink{
+		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(),
+		seat: s.seatOf(endpoint.Name), ousted: make(chan error, 1), woken: make(chan struct{}, 1), flight: newFlight(),
+	}
+	rival := l.seat.take(l)
+	if rival {
+		s.log().Warn("two machines use one identity", "endpoint", endpoint.Name, "remote", c.Remote(), "instance", fmt.Sprintf("%x", hello.Instance))
+	}
+	if err := l.welcome(ctx, hello.Cursor); err != nil {
+		l.seat.leave(l)
+		return nil, err
+	}
+	return l, nil
+}
+
+// welcome finds where the link begins and tells the sidecar.
+func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
+	state, after, renewed, err := l.server.begin(ctx, l.endpoint.Name, cursor)
+	if err != nil {
+		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
+	}
+	l.epoch = state.Epoch
+	l.after = after
+	l.sent.Store(after)
+	l.flight.last = after
+	frame := wire.Append(nil, &wire.Welcome{
+		Epoch: state.Epoch, Oldest: state.Oldest, Head: state.Head, Time: time.Now(), Callback: l.endpoint.Callback,
+	})
+	if err := l.write(frame); err != nil {
+		return fmt.Errorf("tunnel: welcome: %w", err)
+	}
+	log := l.server.log().With("endpoint", l.endpoint.Name, "generation", l.generation, "remote", l.conn.Remote())
+	if renewed != "" {
+		log.Warn("history renewed: all that is held is sent again", "why", renewed, "epoch", state.Epoch)
+	}
+	log.Info("link up", "epoch", state.Epoch, "after", after, "head", state.Head)
+	return nil
+}
+
+// begin decides from where a sidecar with this cursor is sent entries. It goes on behind the cursor if the history
+// holds the very entry that the cursor is behind. Otherwise it begins with the oldest, and if the history is the older
+// of the two (it was put back from a copy) under a new epoch: what it numbers from now on is not what the sidecar knows
+// by these numbers.
+func (s *Server) begin(ctx context.Context, endpoint string, cursor wire.Cursor) (state wire.State, after uint64, renewed string, err error) {
+	state, err = s.History.State(ctx, endpoint)
+	if err != nil {
+		return state, 0, "", err
+	}
+	switch {
+	case cursor.Epoch > state.Epoch:
+		renewed = "the sidecar knows a newer epoch"
+	case cursor.Epoch < state.Epoch || cursor.Seq == 0:
+		// a sidecar that has seen nothing of this history
+	case cursor.Seq > state.Head:
+		renewed = "the sidecar is ahead of it"
+	case cursor.Seq < state.Oldest:
+		// The sidecar is behind what is still held. It sees the gap in Welcome.
+	default:
+		entry, err := s.History.Entry(ctx, endpoint, cursor.Seq)
+		if err != nil {
+			return state, 0, "", err
+		}
+		if entry.Sum() == cursor.Sum {
+			return state, cursor.Seq, "", nil
+		}
+		renewed = "the sidecar knows another entry by that number"
+	}
+	if renewed != "" {
+		if state, err = s.History.Renew(ctx, endpoint); err != nil {
+			return state, 0, "", err
+		}
+	}
+	return state, max(state.Oldest, 1) - 1, renewed, nil
+}
+
+// seat is the one place that an endpoint has for a link. Every link that takes it gets a greater generation and sends
+// away the one before it.
+type seat struct {
+	mu         sync.Mutex
+	generation uint64
+	link       *serverLink // whose generation that is; nil when it has ended
+	out        [16]byte    // the instance that was last sent away by another one
+}
+
+func (s *Server) seatOf(endpoint string) *seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.seats[endpoint]
+	if st == nil {
+		if s.seats == nil {
+			s.seats = make(map[string]*seat)
+		}
+		st = new(seat)
+		s.seats[endpoint] = st
+	}
+	return st
+}
+
+// take gives the seat to l. rival reports that l's instance had been sent away by the one that it now sends away: both
+// live.
+func (st *seat) take(l *serverLink) (rival bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.generation++
+	l.generation = st.generation
+	old := st.link
+	st.link = l
+	if old == nil {
+		return false
+	}
+	if old.instance == l.instance {
+		old.ousted <- endingf(wire.CloseDisplaced, "tunnel: displaced by a newer link from %s", l.conn.Remote())
+		return false
+	}
+	rival = st.out == l.instance
+	st.out = old.instance
+	old.ousted <- endingf(wire.CloseDuplicate, "tunnel: displaced by another machine, at %s", l.conn.Remote())
+	return rival
+}
+
+// holds reports whether l still has the seat.
+func (st *seat) holds(l *serverLink) bool { return st.present() == l }
+
+func (st *seat) present() *serverLink {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.link
+}
+
+// leave empties the seat if it is still l's.
+func (st *seat) leave(l *serverLink) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.link == l {
+		st.link = nil
+	}
+}

@@ -1,0 +1,275 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// serverLink is one link after its Welcome. Four goroutines share it, and run waits for them: send owns the place in
+// the history, read the incoming frames, acknowledge what the History knows of Acks, and the fourth closes the
+// connection when one of the others ends or the seat is taken.
+type serverLink struct {
+	server     *Server
+	conn       conn
+	frames     *wire.Reader
+	endpoint   Endpoint
+	instance   [16]byte
+	seat       *seat
+	generation uint64
+	since      time.Time
+	epoch      wire.Epoch
+
+	after   uint64 // owned by send
+	sent    atomic.Uint64
+	acked   atomic.Uint64
+	flight  *flight
+	woken   chan struct{} // acked has moved
+	ousted  chan error    // the seat was taken
+	writing sync.Mutex    // held for whole frames
+}
+
+// run takes the link to its end and says why it ended. When ctx ends the link drains.
+func (l *serverLink) run(ctx context.Context) error {
+	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
+	g.Go(func() error { return l.send(living, ctx) })
+	g.Go(func() error { return l.read() })
+	g.Go(func() error { return l.acknowledge(living) })
+	g.Go(func() error {
+		var err error
+		select {
+		case err = <-l.ousted:
+		case <-living.Done():
+			err = context.Cause(living)
+		}
+		l.conn.Close(closing(err))
+		return err
+	})
+	return g.Wait()
+}
+
+// send sends the history from the link's place on, as long as not too much of it is unacknowledged. When drain ends it
+// waits a moment for the last Acks.
+func (l *serverLink) send(living, drain context.Context) error {
+	ctx, cancel := context.WithCancel(living)
+	defer cancel()
+	defer context.AfterFunc(drain, cancel)()
+	for {
+		room, err := l.flight.wait(ctx, sendBatch)
+		if err != nil {
+			break
+		}
+		entries, err := l.server.History.Next(ctx, l.endpoint.Name, l.after, room)
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
+		}
+		if err := l.sendEntries(entries); err != nil {
+			return err
+		}
+	}
+	if living.Err() == nil {
+		living, cancel := context.WithTimeout(living, drainWithin)
+		defer cancel()
+		l.flight.waitEmpty(living)
+	}
+	return endingf(wire.CloseDraining, "tunnel: drained")
+}
+
+// sendEntries writes entries, many to a write. What is written is in flight before it is written, so that no Ack comes
+// too early.
+func (l *serverLink) sendEntries(entries []wire.Entry) error {
+	buffer, _ := l.server.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	b := (*buffer)[:0]
+	defer func() {
+		if cap(b) <= 4*chunk {
+			*buffer = b
+			l.server.buffers.Put(buffer)
+		}
+	}()
+	for i := range entries {
+		if err := entries[i].Check(); err != nil {
+			return endingf(wire.CloseUnavailable, "tunnel: entry %d of %s cannot be sent: %w", entries[i].Seq, l.endpoint.Name, err)
+		}
+		b = wire.Append(b, &entries[i])
+		if i < len(entries)-1 && len(b)+entries[i+1].Size() <= chunk {
+			continue
+		}
+		l.after = entries[i].Seq
+		l.flight.add(l.after, len(b))
+		l.sent.Store(l.after)
+		if err := l.write(b); err != nil {
+			return fmt.Errorf("tunnel: send: %w", err)
+		}
+		b = b[:0]
+	}
+	return nil
+}
+
+// write writes whole frames.
+func (l *serverLink) write(frames []byte) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return writeAll(l.conn, frames, writeWithin)
+}
+
+// read takes what the sidecar says: Acks and Pings.
+func (l *serverLink) read() error {
+	var pong [16]byte
+	for {
+		frame, err := l.frames.Read()
+		if err != nil {
+			return fmt.Errorf("tunnel: read: %w", err)
+		}
+		switch f := frame.(type) {
+		case *wire.Ack:
+			if !l.seat.holds(l) {
+				return endingf(wire.CloseDisplaced, "tunnel: late ack of %d refused", f.Seq)
+			}
+			if !l.flight.ack(f.Seq) {
+				return endingf(wire.CloseProtocol, "tunnel: ack of %d, which was not sent", f.Seq)
+			}
+			if f.Seq > l.acked.Load() {
+				l.acked.Store(f.Seq)
+				signal(l.woken)
+			}
+		case *wire.Ping:
+			if err := l.write(wire.Append(pong[:0], &wire.Pong{Nonce: f.Nonce})); err != nil {
+				return fmt.Errorf("tunnel: pong: %w", err)
+			}
+		default:
+			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())
+		}
+	}
+}
+
+// acknowledge tells the History how far the sidecar is: the newest Ack, whenever the one before is written down. The
+// last one is told even when the link has ended.
+func (l *serverLink) acknowledge(living context.Context) error {
+	var told uint64
+	for {
+		select {
+		case <-l.woken:
+		case <-living.Done():
+		}
+		ended := living.Err() != nil
+		if seq := l.acked.Load(); seq > told && l.seat.holds(l) {
+			ctx, cancel := living, context.CancelFunc(func() {})
+			if ended {
+				ctx, cancel = context.WithTimeout(context.WithoutCancel(living), drainWithin)
+			}
+			err := l.server.History.Ack(ctx, l.endpoint.Name, l.epoch, seq)
+			cancel()
+			if err == nil {
+				told = seq
+			} else if !errors.Is(err, context.Canceled) {
+				// Nothing is lost: Acks are for pruning, and the sidecar knows where it is.
+				l.server.log().Warn("ack not written down", "endpoint", l.endpoint.Name, "seq", seq, "err", err)
+			}
+		}
+		if ended {
+			return nil
+		}
+	}
+}
+
+// flight is what was sent and not yet acknowledged.
+type flight struct {
+	mu      sync.Mutex
+	spans   []span // in order
+	bytes   int    // of all spans
+	last    uint64 // sent
+	changed chan struct{}
+}
+
+type span struct {
+	last  uint64
+	bytes int
+}
+
+func newFlight() *flight { return &flight{changed: make(chan struct{}, 1)} }
+
+func (f *flight) add(last uint64, bytes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spans = append(f.spans, span{last, bytes})
+	f.bytes += bytes
+	f.last = last
+}
+
+// ack takes everything up to seq out of flight; false if seq was never sent.
+func (f *flight) ack(seq uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if seq > f.last {
+		return false
+	}
+	n := 0
+	for n < len(f.spans) && f.spans[n].last <= seq {
+		f.bytes -= f.spans[n].bytes
+		n++
+	}
+	f.spans = f.spans[n:]
+	if len(f.spans) == 0 {
+		f.spans = nil
+	}
+	if n > 0 {
+		signal(f.changed)
+	}
+	return true
+}
+
+// wait waits for room in the window and says how much there is, at most want. An entry larger than the room is sent all
+// the same, so the window is passed by one entry at most.
+func (f *flight) wait(ctx context.Context, want int) (int, error) {
+	for {
+		f.mu.Lock()
+		room := window - f.bytes
+		f.mu.Unlock()
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if room > 0 {
+			return min(room, want), nil
+		}
+		select {
+		case <-f.changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// waitEmpty waits until nothing is in flight, or ctx ends.
+func (f *flight) waitEmpty(ctx context.Context) {
+	for {
+		f.mu.Lock()
+		empty := f.bytes == 0
+		f.mu.Unlock()
+		if empty || ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-f.changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,226 @@
+package tunnel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go/testutils/simnet"
+
+	"github.com/hodihq/hodi/tunnel"
+)
+
+// A world is a network in a bubble, on which edges and sidecars come and go, and that can be cut. It ends with the
+// test, which fails if anything that was started then still runs.
+type world struct {
+	t       *testing.T
+	ca      authority
+	history *history
+	log     lines
+	latency time.Duration
+	router  router
+	ports   int
+	key     [32]byte
+}
+
+var edgeAddr = &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 443}
+
+func inWorld(t *testing.T, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f(&world{t: t, ca: newAuthority(t), history: newHistory(), latency: 20 * time.Millisecond, ports: 40000, key: [32]byte{1}})
+	})
+}
+
+// router is the network between all sockets.
+type router struct {
+	simnet.PerfectRouter
+	mu   sync.Mutex
+	drop func(p simnet.Packet) bool
+}
+
+func (r *router) SendPacket(p simnet.Packet) error {
+	r.mu.Lock()
+	drop := r.drop
+	r.mu.Unlock()
+	if drop != nil && drop(p) {
+		return nil
+	}
+	return r.PerfectRouter.SendPacket(p)
+}
+
+// dropping makes the network lose the packets that f says; nil loses none.
+func (w *world) dropping(f func(p simnet.Packet) bool) {
+	w.router.mu.Lock()
+	defer w.router.mu.Unlock()
+	w.router.drop = f
+}
+
+func everything(simnet.Packet) bool { return true }
+
+type socket struct {
+	*simnet.SimConn
+	link  *simnet.SimulatedLink
+	close func() error
+}
+
+func (s *socket) Close() error { return s.close() }
+
+func (w *world) socket(addr *net.UDPAddr) net.PacketConn {
+	link := &simnet.SimulatedLink{Latency: w.latency, UploadPacket: &w.router}
+	s := &socket{SimConn: simnet.NewBlockingSimConn(addr, link), link: link}
+	w.router.AddNode(addr, link)
+	link.Start()
+	s.close = sync.OnceValue(func() error {
+		w.router.RemoveNode(addr)
+		return errors.Join(s.SimConn.Close(), link.Close())
+	})
+	return s
+}
+
+// edge starts a Server on the world's history at the edge's address.
+func (w *world) edge() *edge {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), done: make(chan error, 1)}
+	e.Server = &tunnel.Server{
+		History: w.history, TLS: w.ca.server(), ResetKey: &w.key, Logger: w.logger("edge"),
+		Authorize: func(_ context.Context, token []byte) (tunnel.Endpoint, error) {
+			name, ok := strings.CutPrefix(string(token), "secret of ")
+			if !ok {
+				return tunnel.Endpoint{}, errors.New("no such token")
+			}
+			return tunnel.Endpoint{Name: name, Callback: "https://edge.example/c/" + name}, nil
+		},
+	}
+	go func() { e.done <- e.Serve(ctx, e.socket) }()
+	return e
+}
+
+type edge struct {
+	*tunnel.Server
+	world  *world
+	cancel context.CancelFunc
+	socket net.PacketConn
+	done   chan error
+}
+
+// stop drains the edge.
+func (e *edge) stop() {
+	e.world.t.Helper()
+	e.cancel()
+	if err := <-e.done; err != nil {
+		e.world.t.Errorf("serve: %v", err)
+	}
+	e.socket.Close()
+}
+
+// kill ends the edge without a word to anybody.
+func (e *edge) kill() {
+	e.world.t.Helper()
+	e.world.dropping(func(p simnet.Packet) bool { return p.From.String() == edgeAddr.String() })
+	e.stop()
+	e.world.dropping(nil)
+}
+
+// sidecar starts a Client for the endpoint.
+func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Client)) *sidecar {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &sidecar{world: w, cancel: cancel, done: make(chan error, 1)}
+	c.Client = &tunnel.Client{
+		Edge: "edge.example:443", TLS: w.ca.client(), Token: []byte("secret of " + endpoint), Sink: s, Logger: w.logger("sidecar"),
+		Listen: func() (net.PacketConn, error) {
+			w.router.mu.Lock()
+			w.ports++
+			port := w.ports
+			w.router.mu.Unlock()
+			return w.socket(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: port}), nil
+		},
+		Resolve: func(context.Context, string) (net.Addr, error) { return edgeAddr, nil },
+	}
+	for _, m := range more {
+		m(c.Client)
+	}
+	go func() { c.done <- c.Run(ctx) }()
+	return c
+}
+
+type sidecar struct {
+	*tunnel.Client
+	world  *world
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func (c *sidecar) stop() {
+	c.world.t.Helper()
+	c.cancel()
+	if err := <-c.done; err != nil {
+		c.world.t.Errorf("run: %v", err)
+	}
+}
+
+// soon waits until ok holds, and says how long that took.
+func (w *world) soon(within time.Duration, what string, ok func() bool) time.Duration {
+	w.t.Helper()
+	began := time.Now()
+	for {
+		synctest.Wait()
+		if ok() {
+			return time.Since(began)
+		}
+		if time.Since(began) > within {
+			w.t.Fatalf("not within %v: %s\n%s", within, what, &w.log)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// delivered waits until the sink has seen exactly these bodies in this order.
+func (w *world) delivered(within time.Duration, s *sink, want []string) time.Duration {
+	w.t.Helper()
+	took := w.soon(within, "delivery", func() bool { return len(s.got()) >= len(want) })
+	if got := s.got(); !slices.Equal(got, want) {
+		w.t.Fatalf("delivered %d: %.300q\nwant %d: %.300q\n%s", len(got), got, len(want), want, &w.log)
+	}
+	return took
+}
+
+func (w *world) logger(who string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", who)
+}
+
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// count says how many lines have all the words.
+func (l *lines) count(words ...string) (n int) {
+	for line := range strings.Lines(l.String()) {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			n++
+		}
+	}
+	return n
+}
