@@ -1,0 +1,37 @@
+# What a founder runs. Everything is pinned: Go by go.mod, the tools by go.tool.mod.
+
+GO    ?= go
+TOOL   = $(GO) tool -modfile=go.tool.mod
+FUZZ  ?= 20s
+
+.PHONY: all build test lint bench fuzz cross
+
+all: lint test
+
+build: ## one static binary, ./hodi
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o hodi ./cmd/hodi
+
+test: ## everything, with the race detector; browser tests need Chromium and say so when it is missing
+	$(GO) test -race -timeout 10m ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+bench: ## the speed of each part, and of the whole path
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## every fuzz target for $(FUZZ)
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) $$package || exit 1; \
+		done; \
+	done
+
+cross: ## the platforms of shops (linux) and of developers (macOS, Windows)
+	@for platform in linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64; do \
+		echo "$$platform"; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} GOARM=7 $(GO) build -o /dev/null ./cmd/hodi || exit 1; \
+	done

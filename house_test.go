@@ -1,0 +1,89 @@
+package hodi_test
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hodihq/hodi/"
+
+// mayImport is the map of the house: what each package may import of ours. "tunnel/..." is tunnel and all below it.
+// Data flows one way because of this table; change the design before you change it.
+var mayImport = map[string][]string{
+	"cmd/hodi":       {"..."},
+	"daemon/edge":    {"tunnel/...", "systemd"},
+	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/sidecar/pages", "client/web", "systemd"},
+	"tunnel":         {"tunnel/wire"},
+	"tunnel/wire":    {},
+	"tunnel/journal": {"tunnel/wire"},
+	"sync/daraja":    {},
+	"sync/correlate": {"sync/daraja", "sync/push", "tunnel/wire"},
+	"sync/push":      {},
+	"sync/hub":       {},
+	"sync/watch":     {"sync/daraja", "sync/correlate"},
+	"client":         {"sync/push"},
+	"client/web":     {},
+
+	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
+	"sync/daraja/sandbox":        {"sync/daraja"},
+	"tunnel/journal/journaltest": {"tunnel/journal", "tunnel/wire"},
+}
+
+func TestEveryPackageImportsOnlyWhatItsPlaceInTheHouseAllows(t *testing.T) {
+	for name, imports := range packages(t, "{{.ImportPath}}|{{join .Imports \" \"}}") {
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("%s is not in the map of the house: say there what it may import", name)
+			continue
+		}
+		for _, path := range strings.Fields(imports) {
+			ours, isOurs := strings.CutPrefix(path, module)
+			if isOurs && !allows(allowed, ours) {
+				t.Errorf("%s imports %s, which its place in the house does not allow", name, ours)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	for name, doc := range packages(t, "{{.ImportPath}}|{{.Doc}}") {
+		if strings.TrimSpace(doc) == "" {
+			t.Errorf("%s has no package comment: one sentence that says what it is", name)
+		}
+	}
+}
+
+func allows(allowed []string, path string) bool {
+	for _, a := range allowed {
+		tree, isTree := strings.CutSuffix(a, "...")
+		if a == path || isTree && strings.HasPrefix(path+"/", tree) {
+			return true
+		}
+	}
+	return false
+}
+
+// packages lists the packages of the house (path without the module) with what format, "path|text", prints of each.
+func packages(t *testing.T, format string) map[string]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", format, "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	found := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		path, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "|")
+		if name, isOurs := strings.CutPrefix(path, module); isOurs {
+			found[name] = text
+		}
+	}
+	if len(found) < 5 {
+		t.Fatalf("go list found only %d packages: %v", len(found), found)
+	}
+	return found
+}
