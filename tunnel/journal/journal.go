@@ -40,12 +40,12 @@ type Journal interface {
 	Close() error
 }
 
-// What callers of a Journal may have to tell apart.
+// What callers of a Journal may have to tell apart. The errors of a Journal say the rest of the sentence.
 var (
-	ErrFull    = errors.New("journal: the endpoint holds as many unacknowledged entries as it may")
-	ErrNoEntry = errors.New("journal: no such entry")
-	ErrEpoch   = errors.New("journal: another epoch")
-	ErrClosed  = errors.New("journal: closed")
+	ErrFull    = errors.New("the endpoint holds as many unacknowledged entries as it may")
+	ErrNoEntry = errors.New("no such entry")
+	ErrEpoch   = errors.New("another epoch")
+	ErrClosed  = errors.New("closed")
 )
 
 // Limits bound what is kept, for each endpoint by itself.

@@ -1,0 +1,97 @@
+package journal
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// history is what memory holds of one endpoint. The writer changes it, after a commit; Ack moves what is acknowledged;
+// everybody reads.
+type history struct {
+	name string
+	id   int64
+
+	mu          sync.Mutex
+	state       wire.State
+	total       int64         // bytes up to and with Head
+	ackedTotal  int64         // bytes up to and with Acked
+	prunedTotal int64         // bytes before Oldest
+	tail        []stored      // the newest entries, without a gap, up to Head
+	news        chan struct{} // closed at the next append; nil if nobody waits
+
+	// The writer's own.
+	oldestAt time.Time // when the oldest entry came
+	marks    []mark    // what was acknowledged when, oldest first
+	saved    uint64    // Acked on disk
+	alarmed  bool      // more than half of what it may hold is unacknowledged, and that was said
+	full     bool      // entries are refused, and that was said
+}
+
+type stored struct {
+	entry wire.Entry
+	total int64
+}
+
+type mark struct {
+	at  time.Time
+	seq uint64
+}
+
+func (h *history) row(seq uint64) int64 { return h.id<<seqBits | int64(seq) }
+
+func (h *history) now() wire.State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state
+}
+
+// unacked is how many bytes are held and not acknowledged.
+func (h *history) unacked() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total - max(h.ackedTotal, h.prunedTotal)
+}
+
+// first is the number of the oldest entry in the tail; one past Head if that is empty. h.mu is held.
+func (h *history) first() uint64 { return h.state.Head + 1 - uint64(len(h.tail)) }
+
+// remembered is the entry seq, if it is in the tail. h.mu is held.
+func (h *history) remembered(seq uint64) (stored, bool) {
+	if seq < h.first() || seq > h.state.Head {
+		return stored{}, false
+	}
+	return h.tail[seq-h.first()], true
+}
+
+// publish makes entries that were committed known to readers, and wakes those who wait.
+func (h *history) publish(entries []stored) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tail = append(h.tail, entries...)
+	h.state.Head += uint64(len(entries))
+	h.total = entries[len(entries)-1].total
+	if h.news != nil {
+		close(h.news)
+		h.news = nil
+	}
+}
+
+// forget drops the oldest entry of the tail.
+func (h *history) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tail[0] = stored{}
+	if h.tail = h.tail[1:]; len(h.tail) == 0 {
+		h.tail = nil
+	}
+}
+
+// wait returns a channel that is closed when there is more. h.mu is held.
+func (h *history) wait() <-chan struct{} {
+	if h.news == nil {
+		h.news = make(chan struct{})
+	}
+	return h.news
+}

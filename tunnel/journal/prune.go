@@ -1,0 +1,194 @@
+package journal
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// What the writer does besides storing: it saves acknowledgements, and forgets what nobody needs.
+
+// saveAcks writes down how far the readers are.
+func (w *writer) saveAcks() {
+	w.s.mu.Lock()
+	dirty := w.s.dirty
+	w.s.dirty = nil
+	w.s.mu.Unlock()
+	if len(dirty) == 0 {
+		return
+	}
+	acked := make([]uint64, len(dirty))
+	err := w.atomically(func() error {
+		for i, h := range dirty {
+			acked[i] = h.now().Acked
+			if _, err := w.acking.ExecContext(background, int64(acked[i]), h.id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.report(err)
+	for i, h := range dirty {
+		h.mu.Lock()
+		if err == nil {
+			h.saved = acked[i]
+		}
+		if h.state.Acked != h.saved { // it moved on meanwhile, or was not saved
+			w.s.mu.Lock()
+			w.s.dirty = append(w.s.dirty, h)
+			w.s.mu.Unlock()
+			select {
+			case w.s.acks <- struct{}{}:
+			default:
+			}
+		}
+		h.mu.Unlock()
+	}
+}
+
+// lookAround forgets what is old, in small steps, and reports whether there is more to forget.
+func (w *writer) lookAround() (more bool) {
+	now := time.Now()
+	w.s.mu.RLock()
+	all := make([]*history, 0, len(w.s.histories))
+	for _, h := range w.s.histories {
+		all = append(all, h)
+	}
+	w.s.mu.RUnlock()
+	for _, h := range all {
+		if len(w.s.requests) > 0 {
+			return true // callbacks first
+		}
+		if err := w.mark(h, now); err != nil {
+			w.report(err)
+			return false
+		}
+		again, err := w.prune(h, now)
+		if err != nil {
+			w.report(err)
+			return false
+		}
+		more = more || again
+	}
+	return more
+}
+
+// mark notes what is acknowledged by now, a hundred times within the time that such entries are kept.
+func (w *writer) mark(h *history, now time.Time) error {
+	acked, last := h.now().Acked, mark{}
+	if n := len(h.marks); n > 0 {
+		last = h.marks[n-1]
+	}
+	if acked <= last.seq || now.Sub(last.at) < w.s.limits.KeepAcked/100 {
+		return nil
+	}
+	_, err := w.conn.ExecContext(background, `INSERT OR REPLACE INTO journal_mark (endpoint, at, seq) VALUES (?, ?, ?)`, h.id, now.UnixMilli(), int64(acked))
+	if err == nil {
+		h.marks = append(h.marks, mark{now, acked})
+	}
+	return err
+}
+
+// prune forgets at most pruneRows entries of a history: those acknowledged long enough ago, and those that nobody
+// fetched in all the time that they are kept. It never forgets the entry at Acked, which a reader must be able to
+// show, and never the newest, whose number must not be given again.
+func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
+	state := h.now()
+	if state.Oldest > state.Head {
+		return false, nil
+	}
+	bound := state.Oldest - 1 // the last to be forgotten
+	past := 0                 // marks that have had their time
+	for _, m := range h.marks {
+		if now.Sub(m.at) < w.s.limits.KeepAcked {
+			break
+		}
+		past++
+		if state.Acked > 0 {
+			bound = max(bound, min(m.seq, state.Acked-1, state.Head-1))
+		}
+	}
+	unfetched := false
+	if now.Sub(h.oldestAt) >= w.s.limits.KeepUnacked {
+		old, err := w.older(h, state, now.Add(-w.s.limits.KeepUnacked))
+		if err != nil {
+			return false, err
+		}
+		if old = min(old, state.Head-1); old > bound {
+			bound, unfetched = old, old > state.Acked
+		}
+	}
+	if bound < state.Oldest {
+		return false, w.unmark(h, past)
+	}
+	if more = bound-state.Oldest >= pruneRows; more {
+		bound = state.Oldest + pruneRows - 1
+	}
+
+	var total int64
+	var data []byte
+	err = w.atomically(func() error {
+		// From 0: an entry at Acked that stood alone is of no use once Acked has moved on.
+		_, err := w.conn.ExecContext(background, `DELETE FROM journal_entry WHERE id BETWEEN ? AND ? AND id != ?`, h.row(0), h.row(bound), h.row(state.Acked))
+		if err != nil {
+			return err
+		}
+		return w.conn.QueryRowContext(background, `SELECT total, data FROM journal_entry WHERE id = ?`, h.row(bound+1)).Scan(&total, &data)
+	})
+	if err != nil {
+		return false, err
+	}
+	oldest, err := wire.ParseEntry(data)
+	if err != nil {
+		return false, err
+	}
+	if unfetched {
+		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(state.Oldest, state.Acked+1), "to", bound)
+	}
+	h.oldestAt = oldest.Received
+	h.mu.Lock()
+	h.state.Oldest, h.prunedTotal = bound+1, total-int64(len(data))
+	h.mu.Unlock()
+	if more {
+		return true, nil
+	}
+	return false, w.unmark(h, past)
+}
+
+// older is the last of the oldest pruneRows entries that came before a time, without one that came later before it.
+func (w *writer) older(h *history, state wire.State, before time.Time) (uint64, error) {
+	rows, err := w.conn.QueryContext(background, `SELECT data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`, h.row(state.Oldest), h.row(state.Head), pruneRows)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	last := state.Oldest - 1
+	for rows.Next() {
+		var data []byte
+		if err := rows.Scan(&data); err != nil {
+			return 0, err
+		}
+		e, err := wire.ParseEntry(data)
+		if err != nil {
+			return 0, err
+		}
+		if e.Received.After(before) {
+			break
+		}
+		last = e.Seq
+	}
+	return last, rows.Err()
+}
+
+// unmark drops marks that have had their effect, but for the newest of them, which says what is marked already.
+func (w *writer) unmark(h *history, past int) error {
+	if past <= 1 {
+		return nil
+	}
+	_, err := w.conn.ExecContext(background, `DELETE FROM journal_mark WHERE endpoint = ? AND at < ?`, h.id, h.marks[past-1].at.UnixMilli())
+	if err == nil {
+		h.marks = slices.Delete(h.marks, 0, past-1)
+	}
+	return err
+}

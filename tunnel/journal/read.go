@@ -1,0 +1,179 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// readRows bounds how many entries one Next takes from disk, however small they are.
+const readRows = 4096
+
+// Entry is that of Journal.
+func (s *SQLite) Entry(ctx context.Context, endpoint string, seq uint64) (wire.Entry, error) {
+	h, err := s.history(ctx, endpoint)
+	if err != nil {
+		return wire.Entry{}, fmt.Errorf("journal: entry %d of %s: %w", seq, endpoint, err)
+	}
+	h.mu.Lock()
+	state := h.state
+	e, ok := h.remembered(seq)
+	h.mu.Unlock()
+	if seq == 0 || seq > state.Head || seq < state.Oldest && seq != state.Acked {
+		return wire.Entry{}, fmt.Errorf("journal: entry %d of %s: %w", seq, endpoint, ErrNoEntry)
+	}
+	if ok {
+		return e.entry, nil
+	}
+	var data []byte
+	err = s.read.QueryRowContext(ctx, `SELECT data FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&data)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoEntry
+	}
+	var entry wire.Entry
+	if err == nil {
+		entry, err = wire.ParseEntry(data)
+	}
+	if err != nil {
+		return wire.Entry{}, fmt.Errorf("journal: entry %d of %s: %w", seq, endpoint, err)
+	}
+	return entry, nil
+}
+
+// Next is that of Journal. A reader that keeps up is served from memory; one that fell behind, from disk.
+func (s *SQLite) Next(ctx context.Context, endpoint string, after uint64, maxBytes int) ([]wire.Entry, error) {
+	h, err := s.history(ctx, endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("journal: next of %s: %w", endpoint, err)
+	}
+	for {
+		select {
+		case <-s.stop:
+			return nil, fmt.Errorf("journal: next of %s: %w", endpoint, ErrClosed)
+		default:
+		}
+		h.mu.Lock()
+		state, from := h.state, max(after+1, h.state.Oldest)
+		if from > state.Head {
+			news := h.wait()
+			h.mu.Unlock()
+			select {
+			case <-news:
+			case <-ctx.Done():
+				return nil, fmt.Errorf("journal: next of %s: %w", endpoint, ctx.Err())
+			case <-s.stop:
+			}
+			continue
+		}
+		if from >= h.first() {
+			entries := newest(h.tail[from-h.first():], maxBytes)
+			h.mu.Unlock()
+			return entries, nil
+		}
+		h.mu.Unlock()
+
+		entries, err := s.older(ctx, h, from, state.Head, maxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("journal: next of %s: %w", endpoint, err)
+		}
+		if len(entries) > 0 && entries[0].Seq == from {
+			return entries, nil
+		}
+		if now := h.now(); now.Oldest == state.Oldest { // or else it was pruned while we read
+			return nil, fmt.Errorf("journal: next of %s: entry %d is not in the file: %w", endpoint, from, ErrNoEntry)
+		}
+	}
+}
+
+func newest(tail []stored, maxBytes int) []wire.Entry {
+	n, size := 0, 0
+	for n < len(tail) {
+		if size += tail[n].entry.Size(); n > 0 && size > maxBytes {
+			break
+		}
+		n++
+	}
+	entries := make([]wire.Entry, n)
+	for i := range entries {
+		entries[i] = tail[i].entry
+	}
+	return entries
+}
+
+// older reads entries from disk.
+func (s *SQLite) older(ctx context.Context, h *history, from, to uint64, maxBytes int) ([]wire.Entry, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`,
+		h.row(from), h.row(to), readRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var entries []wire.Entry
+	for size := 0; rows.Next(); {
+		var data []byte
+		if err := rows.Scan(&data); err != nil {
+			return nil, err
+		}
+		if size += wire.HeaderSize + len(data); len(entries) > 0 && size > maxBytes {
+			return entries, nil
+		}
+		e, err := wire.ParseEntry(data)
+		if err != nil {
+			return nil, err
+		}
+		if e.Seq != from+uint64(len(entries)) {
+			break // pruned while we read, or worse: the caller sees
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// Ack is that of Journal. It is known at once and saved soon: a crash may take back the last second of it, which costs
+// no more than keeping a few entries longer.
+func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error {
+	h, err := s.history(ctx, endpoint)
+	if err != nil {
+		return fmt.Errorf("journal: ack of %s: %w", endpoint, err)
+	}
+	h.mu.Lock()
+	state := h.state
+	e, ok := h.remembered(seq)
+	h.mu.Unlock()
+	switch {
+	case epoch != state.Epoch:
+		return fmt.Errorf("journal: ack of %s in epoch %d, which is now %d: %w", endpoint, epoch, state.Epoch, ErrEpoch)
+	case seq > state.Head:
+		return fmt.Errorf("journal: ack of entry %d of %s, whose newest is %d: %w", seq, endpoint, state.Head, ErrNoEntry)
+	case seq <= state.Acked:
+		return nil
+	}
+	if !ok {
+		err := s.read.QueryRowContext(ctx, `SELECT total FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&e.total)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) { // pruned unacknowledged: it counts for nothing any more
+			return fmt.Errorf("journal: ack of %s: %w", endpoint, err)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state.Epoch != epoch {
+		return fmt.Errorf("journal: ack of %s in epoch %d, which is now %d: %w", endpoint, epoch, h.state.Epoch, ErrEpoch)
+	}
+	if seq <= h.state.Acked {
+		return nil
+	}
+	if h.state.Acked == h.saved { // else it is among the dirty already
+		s.mu.Lock()
+		s.dirty = append(s.dirty, h)
+		s.mu.Unlock()
+		select {
+		case s.acks <- struct{}{}:
+		default:
+		}
+	}
+	h.state.Acked, h.ackedTotal = seq, max(e.total, h.ackedTotal)
+	return nil
+}

@@ -1,0 +1,218 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+
+	_ "modernc.org/sqlite" // the driver
+)
+
+// SQLite is a Journal in one SQLite file, which may hold other tables too.
+//
+// One goroutine, the writer (writer.go), owns the connection that writes, the numbers, and all that is on disk. What
+// callers and the writer share of an endpoint is its history in memory (history.go): where it stands, its newest
+// entries, and who waits for more. Older entries are read over connections of their own (read.go).
+//
+//	Append ──requests──▶ writer ──one transaction, one fsync──▶ edge.db ──▶ Next, Entry (old entries)
+//	   ▲                    │
+//	   └──── committed ─────┴──publish──▶ history ──▶ Next, Entry (new entries)
+type SQLite struct {
+	limits   Limits
+	log      *slog.Logger
+	read     *sql.DB
+	writer   *writer
+	requests chan *request
+	acks     chan struct{} // has a token when there are acknowledgements to save
+	stop     chan struct{} // closed by Close
+	ended    chan struct{} // closed by the writer when it has answered all it took
+	stopping sync.Once
+	closing  error
+
+	mu        sync.RWMutex
+	histories map[string]*history // only the writer adds to it
+	dirty     []*history          // acknowledged further than is saved
+}
+
+// An entry's id is its endpoint's id, shifted, and its seq: so one endpoint's entries lie side by side and are found
+// without a second index. total counts the bytes of the endpoint's entries up to this one, pruned ones too; the
+// difference of two totals is what lies between them.
+const schema = `
+CREATE TABLE IF NOT EXISTS journal_endpoint (
+	id    INTEGER PRIMARY KEY,
+	name  TEXT NOT NULL UNIQUE,
+	epoch INTEGER NOT NULL,
+	acked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS journal_entry (
+	id    INTEGER PRIMARY KEY, -- endpoint << 40 | seq
+	total INTEGER NOT NULL,
+	data  BLOB NOT NULL        -- the body of the entry's frame: package wire
+) STRICT;
+CREATE TABLE IF NOT EXISTS journal_mark ( -- what was acknowledged when
+	endpoint INTEGER NOT NULL,
+	at       INTEGER NOT NULL,     -- Unix milliseconds
+	seq      INTEGER NOT NULL,
+	PRIMARY KEY (endpoint, at)
+) STRICT, WITHOUT ROWID;`
+
+const (
+	seqBits     = 40 // a thousand years at 30 callbacks a second
+	maxSeq      = 1<<seqBits - 1
+	maxEndpoint = 1<<(63-seqBits) - 1
+)
+
+// OpenSQLite opens the journal in the file at path, and makes it if there is none. A nil Logger discards. The writer
+// runs until Close, which waits for it.
+func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Logger) (*SQLite, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	s := &SQLite{
+		limits:    limits.withDefaults(),
+		log:       logger,
+		requests:  make(chan *request, maxWaiting),
+		acks:      make(chan struct{}, 1),
+		stop:      make(chan struct{}),
+		ended:     make(chan struct{}),
+		histories: make(map[string]*history),
+	}
+	dsn, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("journal: open %s: %w", path, err)
+	}
+	write, err := sql.Open("sqlite", dsn)
+	if err == nil {
+		s.read, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal: open %s: %w", path, err)
+	}
+	s.read.SetMaxOpenConns(8)
+	s.writer = &writer{s: s, db: write}
+	if err := s.writer.open(ctx); err != nil {
+		s.read.Close()
+		write.Close()
+		return nil, fmt.Errorf("journal: open %s: %w", path, err)
+	}
+	go s.writer.run()
+	return s, nil
+}
+
+// open makes the file, for its owner alone, and says how SQLite is to open it.
+func open(path string) (dsn string, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", err
+	}
+	if err := f.Close(); err != nil {
+		return "", err
+	}
+	slashed := filepath.ToSlash(path)
+	if !strings.HasPrefix(slashed, "/") {
+		slashed = "/" + slashed // C:/...
+	}
+	u := url.URL{Scheme: "file", Path: slashed, RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)"}
+	return u.String(), nil
+}
+
+// Close ends the writer once it has stored what is already waiting, and closes the file.
+func (s *SQLite) Close() error {
+	s.stopping.Do(func() {
+		close(s.stop)
+		<-s.ended
+		if err := s.read.Close(); s.closing == nil {
+			s.closing = err
+		}
+	})
+	return s.closing
+}
+
+// Append is that of Journal.
+func (s *SQLite) Append(ctx context.Context, endpoint string, e wire.Entry) (uint64, error) {
+	if err := e.Check(); err != nil {
+		return 0, fmt.Errorf("journal: append to %s: %w", endpoint, err)
+	}
+	r := &request{endpoint: endpoint, what: appendEntry, entry: e}
+	if err := s.ask(ctx, r); err != nil {
+		return 0, fmt.Errorf("journal: append to %s: %w", endpoint, err)
+	}
+	return r.entry.Seq, nil
+}
+
+// State is that of Journal.
+func (s *SQLite) State(ctx context.Context, endpoint string) (wire.State, error) {
+	h, err := s.history(ctx, endpoint)
+	if err != nil {
+		return wire.State{}, fmt.Errorf("journal: state of %s: %w", endpoint, err)
+	}
+	return h.now(), nil
+}
+
+// Renew is that of Journal.
+func (s *SQLite) Renew(ctx context.Context, endpoint string) (wire.State, error) {
+	r := &request{endpoint: endpoint, what: renewEpoch}
+	if err := s.ask(ctx, r); err != nil {
+		return wire.State{}, fmt.Errorf("journal: renew %s: %w", endpoint, err)
+	}
+	return r.state, nil
+}
+
+// history finds what is known of an endpoint, and has one made that is new.
+func (s *SQLite) history(ctx context.Context, endpoint string) (*history, error) {
+	if h := s.known(endpoint); h != nil {
+		return h, nil
+	}
+	if err := s.ask(ctx, &request{endpoint: endpoint, what: beginHistory}); err != nil {
+		return nil, err
+	}
+	return s.known(endpoint), nil
+}
+
+func (s *SQLite) known(endpoint string) *history {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.histories[endpoint]
+}
+
+// ask hands a request to the writer and waits for the answer, or for ctx: the request then takes its course.
+func (s *SQLite) ask(ctx context.Context, r *request) error {
+	r.done = make(chan struct{})
+	select {
+	case <-s.stop:
+		return ErrClosed
+	default:
+	}
+	select {
+	case s.requests <- r:
+	case <-s.stop:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ended:
+	}
+	select {
+	case <-r.done:
+		return r.err
+	default:
+		return ErrClosed // it came when the writer had looked for the last time
+	}
+}

@@ -1,0 +1,373 @@
+package journal_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/journal"
+	"github.com/hodihq/hodi/tunnel/journal/journaltest"
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+func open(t testing.TB, dir string, limits journal.Limits, logger *slog.Logger) *journal.SQLite {
+	t.Helper()
+	j, err := journal.OpenSQLite(t.Context(), filepath.Join(dir, "edge.db"), limits, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func TestSQLite(t *testing.T) {
+	journaltest.Run(t, func(t testing.TB, dir string, limits journal.Limits) journal.Journal {
+		return open(t, dir, limits, nil)
+	})
+}
+
+func TestAFileOfAnyNameIsOpenedForItsOwnerAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "duka la 100%?mode=memory #1")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, dir, journal.Limits{}, nil)
+	if _, err := j.Append(t.Context(), "duka", journaltest.Entry(1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"edge.db", "edge.db-wal"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 && os.PathSeparator == '/' {
+			t.Errorf("%s has mode %v", name, info.Mode())
+		}
+	}
+}
+
+// TestWhatWasAcknowledgedIsThereAfterAKill lets a child process append, kills it in the middle, several times, and
+// compares what the child was told is stored with what is stored.
+func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {
+	if dir := os.Getenv("JOURNAL_CHILD"); dir != "" {
+		appendForEver(t, dir)
+	}
+	dir := t.TempDir()
+
+	for round := range 5 {
+		child := exec.Command(os.Args[0], "-test.run=^TestWhatWasAcknowledgedIsThereAfterAKill$")
+		child.Env = append(os.Environ(), "JOURNAL_CHILD="+dir, "JOURNAL_ROUND="+strconv.Itoa(round))
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := make(map[uint64]string)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			seq, body, ok := strings.Cut(lines.Text(), " ")
+			n, err := strconv.ParseUint(seq, 10, 64)
+			if !ok || err != nil {
+				t.Errorf("the child says %q", lines.Text())
+				break
+			}
+			said[n] = body
+			if len(said) == 200+97*round {
+				child.Process.Kill() // and read on what it had said before
+			}
+		}
+		child.Wait()
+		j := open(t, dir, journal.Limits{}, nil)
+		for seq, body := range said {
+			e, err := j.Entry(t.Context(), "duka", seq)
+			if err != nil || string(e.Body) != body {
+				t.Errorf("round %d: entry %d was acknowledged as %q and is %q, %v", round, seq, body, e.Body, err)
+			}
+		}
+		if len(said) < 200 {
+			t.Fatalf("round %d: the child acknowledged only %d entries", round, len(said))
+		}
+		state, err := j.State(t.Context(), "duka")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for after := uint64(0); after < state.Head; {
+			entries, err := j.Next(t.Context(), "duka", after, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if after++; e.Seq != after {
+					t.Fatalf("round %d: entry %d where %d should be", round, e.Seq, after)
+				}
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+}
+
+func appendForEver(t *testing.T, dir string) {
+	j := open(t, dir, journal.Limits{}, nil)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for caller := range 16 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				e := journaltest.Entry(i)
+				e.Body = fmt.Appendf(nil, "round %s caller %d entry %d", os.Getenv("JOURNAL_ROUND"), caller, i)
+				seq, err := j.Append(context.Background(), "duka", e)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				fmt.Printf("%d %s\n", seq, e.Body)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	os.Exit(1)
+}
+
+func TestAFullDiskGivesErrorsAndRecoversByItself(t *testing.T) {
+	var log bytes.Buffer
+	j := open(t, t.TempDir(), journal.Limits{}, slog.New(slog.NewTextHandler(&log, nil)))
+	large := func() wire.Entry { e := journaltest.Entry(1); e.Body = make([]byte, 200<<10); return e }
+	if _, err := j.Append(t.Context(), "duka", large()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.FillDisk(20); err != nil {
+		t.Fatal(err)
+	}
+	// Large entries and small ones, together: the large ones fail, and take no small one along.
+	var wg sync.WaitGroup
+	var stored atomic.Int64
+	for i := range 20 {
+		wg.Go(func() {
+			_, err := j.Append(t.Context(), "duka", large())
+			if err == nil || errors.Is(err, journal.ErrFull) {
+				t.Errorf("a large entry on a full disk: %v", err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := j.Append(t.Context(), "kiosk", journaltest.Entry(i)); err != nil {
+				t.Errorf("a small entry that fits: %v", err)
+			}
+			stored.Add(1)
+		})
+	}
+	wg.Wait()
+	if err := j.FillDisk(0); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := j.Append(t.Context(), "duka", large()); err != nil || seq != 2 {
+		t.Errorf("with room again the next entry has number %d, %v; want 2", seq, err)
+	}
+	if state, err := j.State(t.Context(), "kiosk"); err != nil || state.Head != uint64(stored.Load()) {
+		t.Errorf("the small ones: %+v, %v; want %d", state, err, stored.Load())
+	}
+	j.Close()
+	if text := log.String(); strings.Count(text, "cannot store") != 1 {
+		t.Errorf("the log says\n%s", text)
+	}
+}
+
+func TestAnEndpointIsWarnedOfAtHalfOfItsShare(t *testing.T) {
+	var log bytes.Buffer
+	one := journaltest.Entry(1)
+	j := open(t, t.TempDir(), journal.Limits{MaxBytes: 20 * int64(one.Size()-wire.HeaderSize)}, slog.New(slog.NewTextHandler(&log, nil)))
+	for range 25 {
+		_, err := j.Append(t.Context(), "duka", one)
+		if err != nil && !errors.Is(err, journal.ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	state, _ := j.State(t.Context(), "duka")
+	if state.Head != 20 {
+		t.Errorf("%d entries were stored, want 20", state.Head)
+	}
+	j.Close()
+	for _, word := range []string{"more than half", "is full"} {
+		if strings.Count(log.String(), word) != 1 {
+			t.Errorf("the log says %q %d times:\n%s", word, strings.Count(log.String(), word), log.String())
+		}
+	}
+}
+
+// keeper is a journal in a bubble of time.
+type keeper struct {
+	*testing.T
+	*journal.SQLite
+	dir string
+}
+
+func inTime(t *testing.T, test func(k keeper)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, dir, journal.Limits{}, nil)
+		test(keeper{t, j, dir})
+		j.Close()
+	})
+}
+
+func (k keeper) append(n int) {
+	k.Helper()
+	e := journaltest.Entry(n)
+	e.Received = time.Now()
+	if _, err := k.Append(k.Context(), "duka", e); err != nil {
+		k.Fatal(err)
+	}
+}
+
+func (k keeper) want(oldest, head, acked uint64) wire.State {
+	k.Helper()
+	got, err := k.State(k.Context(), "duka")
+	if want := (wire.State{Epoch: got.Epoch, Oldest: oldest, Head: head, Acked: acked}); err != nil || got != want {
+		k.Errorf("the state is %+v, %v; want %+v", got, err, want)
+	}
+	return got
+}
+
+const day = 24 * time.Hour
+
+func TestEntriesAreKeptSevenDaysBehindTheirAck(t *testing.T) {
+	inTime(t, func(k keeper) {
+		for i := range 2500 { // more than one step of forgetting
+			k.append(i)
+		}
+		time.Sleep(30 * day)
+		state := k.want(1, 2500, 0) // a month without a sidecar costs nothing
+		k.Ack(k.Context(), "duka", state.Epoch, 2400)
+		time.Sleep(7*day - time.Hour)
+		k.want(1, 2500, 2400)
+		time.Sleep(4 * time.Hour)
+		k.want(2400, 2500, 2400)
+		if _, err := k.Entry(k.Context(), "duka", 2400); err != nil {
+			t.Errorf("the entry at Acked: %v", err)
+		}
+		if _, err := k.Entry(k.Context(), "duka", 2399); !errors.Is(err, journal.ErrNoEntry) {
+			t.Errorf("an entry that was forgotten: %v, want ErrNoEntry", err)
+		}
+		entries, err := k.Next(k.Context(), "duka", 10, 1)
+		if err != nil || entries[0].Seq != 2400 {
+			t.Errorf("a reader at 10 is given %v, %v; want 2400", entries, err)
+		}
+		k.Ack(k.Context(), "duka", state.Epoch, 2500)
+		time.Sleep(8 * day)
+		k.want(2500, 2500, 2500) // the newest stays, and with it its number
+		k.append(1)
+		k.want(2500, 2501, 2500)
+	})
+}
+
+func TestEntriesThatNobodyFetchesAreKeptNinetyDays(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper{t, open(t, dir, journal.Limits{}, nil), dir}
+		for i := range 10 {
+			k.append(i)
+			time.Sleep(10 * day)
+		}
+		epoch := k.want(2, 10, 0).Epoch // day 100: the one of day 0 is gone, that of day 10 is 90 days old
+		k.Ack(k.Context(), "duka", epoch, 3)
+		time.Sleep(30 * day) // the ack's week, and the 90 days of the next three
+		k.want(5, 10, 3)
+		if e, err := k.Entry(k.Context(), "duka", 3); err != nil || e.Seq != 3 {
+			t.Errorf("the entry at Acked, standing alone: %d, %v", e.Seq, err)
+		}
+		entries, err := k.Next(k.Context(), "duka", 2, 1<<20)
+		if err != nil || len(entries) != 6 || entries[0].Seq != 5 {
+			t.Errorf("a reader at 2 is given %d entries, %v; want 5 to 10", len(entries), err)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+		k.SQLite = open(t, dir, journal.Limits{}, nil)
+		k.want(5, 10, 3)
+		if _, err := k.Entry(k.Context(), "duka", 3); err != nil {
+			t.Errorf("the entry at Acked, after reopening: %v", err)
+		}
+		k.Ack(k.Context(), "duka", epoch, 7)
+		time.Sleep(8 * day)
+		k.want(7, 10, 7)
+		k.Close()
+	})
+}
+
+// TestAnAckIsSavedSoon copies the file, as a kill would leave it, a little later.
+func TestAnAckIsSavedSoon(t *testing.T) {
+	inTime(t, func(k keeper) {
+		k.append(1)
+		k.append(2)
+		epoch := k.want(1, 2, 0).Epoch
+		k.Ack(k.Context(), "duka", epoch, 1)
+		k.Ack(k.Context(), "duka", epoch, 2)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		dir := t.TempDir()
+		for _, name := range []string{"edge.db", "edge.db-wal"} {
+			b, err := os.ReadFile(filepath.Join(k.dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			os.WriteFile(filepath.Join(dir, name), b, 0o600)
+		}
+		copied := keeper{k.T, open(k.T, dir, journal.Limits{}, nil), dir}
+		copied.want(1, 2, 2)
+		copied.Close()
+	})
+}
+
+// BenchmarkAppend has 64 callers, each with one entry on its way: appends/s is the figure.
+func BenchmarkAppend(b *testing.B) {
+	for _, endpoints := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("endpoints=%d", endpoints), func(b *testing.B) {
+			j := open(b, b.TempDir(), journal.Limits{MaxBytes: 1 << 40}, nil)
+			names := make([]string, endpoints)
+			for i := range names {
+				names[i] = fmt.Sprintf("duka-%d", i)
+				if _, err := j.State(b.Context(), names[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			e := journaltest.Entry(1)
+			e.Header = bytes.Repeat([]byte("h"), 300)
+			e.Body = bytes.Repeat([]byte("b"), 420)
+			ctx := context.Background()
+			var left, who atomic.Int64
+			left.Store(int64(b.N))
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range 64 {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := j.Append(ctx, names[who.Add(1)%int64(endpoints)], e); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
+		})
+	}
+}

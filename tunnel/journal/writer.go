@@ -1,0 +1,451 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+const (
+	maxWaiting = 1024             // requests that wait for the writer; more wait for their turn to wait
+	batchBytes = 4 << 20          // entries in one transaction, about
+	tailBytes  = 8 << 20          // newest entries of all endpoints together that stay in memory
+	saveAcks   = time.Second      // how long an acknowledgement may wait for the disk
+	lookAround = time.Minute      // how often the writer looks for what may be forgotten
+	pruneSoon  = time.Second      // the same, when there was more than one step of it
+	pruneRows  = 1000             // entries that one step forgets
+	alarmEvery = 10 * time.Second // between two lines in the log about a disk that cannot store
+)
+
+// request is what a caller asks of the writer.
+type request struct {
+	endpoint string
+	what     what
+	entry    wire.Entry // appendEntry: Seq is the answer
+
+	done  chan struct{} // closed when answered
+	state wire.State    // renewEpoch: the answer
+	err   error
+}
+
+type what uint8
+
+const (
+	appendEntry what = iota
+	beginHistory
+	renewEpoch
+)
+
+// writer owns the one connection that writes. It lives from OpenSQLite to Close and obeys no caller's context: a
+// transaction is made of the requests of many, and one who hangs up must not take the others along.
+type writer struct {
+	s    *SQLite
+	db   *sql.DB
+	conn *sql.Conn
+
+	begin, commit, rollback     *sql.Stmt
+	insert, epoch, name, acking *sql.Stmt
+
+	tail      []kept // of the tails of all histories, in the order of arrival
+	tailBytes int
+	scratch   []byte
+	failed    time.Time // when the disk last could not store; zero: it can
+	said      time.Time // when that was last said
+}
+
+type kept struct {
+	h    *history
+	size int
+}
+
+// background is the context of all statements: it has no end, and so costs nothing to watch.
+var background = context.Background()
+
+// With a thousand endpoints in use, every transaction touches as many pages as it has entries. Room for these in memory,
+// and rarer checkpoints, which write each of them once, made that a third faster. The WAL is then some 16 MiB long.
+const tuning = `
+PRAGMA cache_size = -16000;
+PRAGMA wal_autocheckpoint = 4000;`
+
+func (w *writer) open(ctx context.Context) (err error) {
+	if w.conn, err = w.db.Conn(ctx); err != nil {
+		return err
+	}
+	if _, err := w.conn.ExecContext(ctx, tuning+schema); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&w.begin, `BEGIN IMMEDIATE`},
+		{&w.commit, `COMMIT`},
+		{&w.rollback, `ROLLBACK`},
+		{&w.insert, `INSERT INTO journal_entry (id, total, data) VALUES (?, ?, ?)`},
+		{&w.name, `INSERT INTO journal_endpoint (name, epoch) VALUES (?, ?)`},
+		{&w.epoch, `UPDATE journal_endpoint SET epoch = ? WHERE id = ?`},
+		{&w.acking, `UPDATE journal_endpoint SET acked = ? WHERE id = ?`},
+	} {
+		if *p.stmt, err = w.conn.PrepareContext(ctx, p.text); err != nil {
+			return err
+		}
+	}
+	return w.load(ctx)
+}
+
+// load learns where the histories on disk stand.
+func (w *writer) load(ctx context.Context) error {
+	rows, err := w.conn.QueryContext(ctx, `SELECT id, name, epoch, acked FROM journal_endpoint`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		h := new(history)
+		if err := rows.Scan(&h.id, &h.name, &h.state.Epoch, &h.state.Acked); err != nil {
+			return err
+		}
+		h.saved = h.state.Acked
+		w.s.histories[h.name] = h
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, h := range w.s.histories {
+		if err := w.measure(ctx, h); err != nil {
+			return fmt.Errorf("history of %s: %w", h.name, err)
+		}
+		marks, err := w.conn.QueryContext(ctx, `SELECT at, seq FROM journal_mark WHERE endpoint = ? ORDER BY at`, h.id)
+		if err != nil {
+			return err
+		}
+		for marks.Next() {
+			var at int64
+			var m mark
+			if err := marks.Scan(&at, &m.seq); err != nil {
+				marks.Close()
+				return err
+			}
+			m.at = time.UnixMilli(at)
+			h.marks = append(h.marks, m)
+		}
+		if err := marks.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure finds the ends of a history on disk. The entry at Acked may stand alone before the others.
+func (w *writer) measure(ctx context.Context, h *history) error {
+	end := func(order string, from, to uint64) (e wire.Entry, total int64, err error) {
+		var data []byte
+		err = w.conn.QueryRowContext(ctx, `SELECT total, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id `+order+` LIMIT 1`,
+			h.row(from), h.row(to)).Scan(&total, &data)
+		if err == nil {
+			e, err = wire.ParseEntry(data)
+		}
+		return e, total - int64(len(data)), err
+	}
+	newest, before, err := end("DESC", 0, maxSeq)
+	if errors.Is(err, sql.ErrNoRows) {
+		h.state.Oldest = 1
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h.state.Head, h.total = newest.Seq, before+dataSize(&newest)
+	if newest.Seq == h.state.Acked {
+		h.ackedTotal = h.total
+	}
+	oldest, before, err := end("ASC", 0, maxSeq)
+	if err == nil && oldest.Seq == h.state.Acked && oldest.Seq < newest.Seq {
+		h.ackedTotal = before + dataSize(&oldest)
+		oldest, before, err = end("ASC", oldest.Seq+1, maxSeq)
+		if err == nil && oldest.Seq == h.state.Acked+1 { // it does not stand alone
+			oldest, before, err = end("ASC", 0, maxSeq)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	h.state.Oldest, h.prunedTotal, h.oldestAt = oldest.Seq, before, oldest.Received
+	if acked := h.state.Acked; acked > oldest.Seq && acked < newest.Seq {
+		e, before, err := end("ASC", acked, acked)
+		if err != nil {
+			return err
+		}
+		h.ackedTotal = before + dataSize(&e)
+	}
+	return nil
+}
+
+// dataSize is the length of what is stored of an entry.
+func dataSize(e *wire.Entry) int64 { return int64(e.Size() - wire.HeaderSize) }
+
+func (w *writer) run() {
+	defer close(w.s.ended)
+	defer w.close()
+	look := time.NewTimer(lookAround)
+	defer look.Stop()
+	save := time.NewTimer(saveAcks)
+	save.Stop()
+	for {
+		select {
+		case r := <-w.s.requests:
+			w.store(w.gather(r))
+		case <-w.s.acks:
+			save.Reset(saveAcks)
+		case <-save.C:
+			w.saveAcks()
+		case <-look.C:
+			if w.lookAround() {
+				look.Reset(pruneSoon)
+			} else {
+				look.Reset(lookAround)
+			}
+		case <-w.s.stop:
+			for {
+				select {
+				case r := <-w.s.requests:
+					w.store(w.gather(r))
+					continue
+				default:
+				}
+				break
+			}
+			w.saveAcks()
+			return
+		}
+	}
+}
+
+func (w *writer) close() {
+	w.s.closing = errors.Join(w.conn.Close(), w.db.Close())
+}
+
+// gather takes all who wait, at once: no timer, no knob. While a transaction is on its way to the disk, the next one
+// gathers by itself.
+func (w *writer) gather(r *request) []*request {
+	batch := []*request{r}
+	for size := r.entry.Size(); size < batchBytes; {
+		select {
+		case r := <-w.s.requests:
+			batch = append(batch, r)
+			size += r.entry.Size()
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// store does what the requests ask, in one transaction; if that fails, each in one of its own, so that nobody fails for
+// another's sake.
+func (w *writer) store(batch []*request) {
+	err := w.transaction(batch)
+	if err != nil && len(batch) > 1 {
+		for i := range batch {
+			one := batch[i : i+1]
+			if err := w.transaction(one); err != nil {
+				w.answer(one, err)
+			}
+		}
+		return
+	}
+	if err != nil {
+		w.answer(batch, err)
+	}
+}
+
+func (w *writer) answer(batch []*request, err error) {
+	for _, r := range batch {
+		if err != nil {
+			r.err = err
+		}
+		close(r.done)
+	}
+}
+
+// staged is what a transaction is going to change of a history.
+type staged struct {
+	h       *history
+	isNew   bool
+	epoch   wire.Epoch // 0: as it was
+	entries []stored
+	total   int64
+}
+
+// transaction stores the requests and answers them, or fails and changes nothing.
+func (w *writer) transaction(batch []*request) error {
+	var changes []*staged
+	byName := make(map[string]*staged, 1)
+	err := w.atomically(func() error {
+		for _, r := range batch {
+			c := byName[r.endpoint]
+			if c == nil {
+				h, isNew, err := w.find(r.endpoint)
+				if err != nil {
+					return err
+				}
+				c = &staged{h: h, isNew: isNew, total: h.total}
+				byName[r.endpoint] = c
+				changes = append(changes, c)
+			}
+			if err := w.do(r, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.report(err)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		w.publish(c)
+	}
+	for _, r := range batch {
+		if r.what == renewEpoch {
+			r.state = byName[r.endpoint].h.now()
+		}
+	}
+	w.answer(batch, nil)
+	return nil
+}
+
+func (w *writer) atomically(f func() error) error {
+	if _, err := w.begin.ExecContext(background); err != nil {
+		return err
+	}
+	err := f()
+	if err == nil {
+		_, err = w.commit.ExecContext(background)
+	}
+	if err != nil {
+		w.rollback.ExecContext(background) // fails if SQLite has rolled back by itself, as it does when the disk is full
+	}
+	return err
+}
+
+// find returns the endpoint's history, or begins one.
+func (w *writer) find(endpoint string) (h *history, isNew bool, err error) {
+	if h := w.s.known(endpoint); h != nil {
+		return h, false, nil
+	}
+	h = &history{name: endpoint}
+	h.state = wire.State{Epoch: wire.Epoch(time.Now().UnixMilli()), Oldest: 1}
+	res, err := w.name.ExecContext(background, endpoint, int64(h.state.Epoch))
+	if err == nil {
+		h.id, err = res.LastInsertId()
+	}
+	if err == nil && h.id > maxEndpoint {
+		err = fmt.Errorf("there were %d endpoints already", maxEndpoint)
+	}
+	return h, true, err
+}
+
+// do does one request within the transaction.
+func (w *writer) do(r *request, c *staged) error {
+	h := c.h
+	switch r.what {
+	case renewEpoch:
+		c.epoch = max(wire.Epoch(time.Now().UnixMilli()), h.state.Epoch+1, c.epoch+1)
+		_, err := w.epoch.ExecContext(background, int64(c.epoch), h.id)
+		return err
+	case appendEntry:
+		e := &r.entry
+		e.Seq = h.state.Head + uint64(len(c.entries)) + 1
+		e.Received = time.UnixMilli(e.Received.UnixMilli()).UTC() // as it will be read from disk
+		unacked := h.unacked() + c.total - h.total
+		if r.err = w.room(h, unacked, dataSize(e)); r.err != nil {
+			return nil // its own trouble
+		}
+		if e.Seq > maxSeq {
+			return errors.New("the history has reached its last number")
+		}
+		c.total += dataSize(e)
+		w.scratch = e.AppendBody(w.scratch[:0])
+		_, err := w.insert.ExecContext(background, h.row(e.Seq), c.total, w.scratch)
+		c.entries = append(c.entries, stored{*e, c.total})
+		return err
+	}
+	return nil
+}
+
+// room says whether an endpoint may hold more, and warns while there is still time.
+func (w *writer) room(h *history, unacked, more int64) error {
+	limit := w.s.limits.MaxBytes
+	switch {
+	case unacked+more > limit:
+		if !h.full {
+			h.full = true
+			w.s.log.Error("endpoint is full: its callbacks are refused until its sidecar connects", "endpoint", h.name, "unacknowledged", unacked, "limit", limit)
+		}
+		return ErrFull
+	case h.full:
+		h.full = false
+		w.s.log.Info("endpoint has room again", "endpoint", h.name, "unacknowledged", unacked, "limit", limit)
+	}
+	switch {
+	case unacked+more > limit/2 && !h.alarmed:
+		h.alarmed = true
+		w.s.log.Warn("endpoint holds more than half of what it may: its sidecar does not fetch its callbacks", "endpoint", h.name, "unacknowledged", unacked+more, "limit", limit)
+	case unacked+more < limit/4:
+		h.alarmed = false
+	}
+	return nil
+}
+
+// publish makes what was committed known.
+func (w *writer) publish(c *staged) {
+	h := c.h
+	if c.epoch != 0 {
+		h.mu.Lock()
+		h.state.Epoch = c.epoch
+		h.mu.Unlock()
+	}
+	if len(c.entries) > 0 {
+		if h.state.Oldest > h.state.Head {
+			h.oldestAt = c.entries[0].entry.Received
+		}
+		h.publish(c.entries)
+		for i := range c.entries {
+			size := c.entries[i].entry.Size()
+			w.tail = append(w.tail, kept{h, size})
+			w.tailBytes += size
+		}
+		for w.tailBytes > tailBytes {
+			w.tail[0].h.forget()
+			w.tailBytes -= w.tail[0].size
+			w.tail = w.tail[1:]
+		}
+	}
+	if c.isNew {
+		w.s.mu.Lock()
+		w.s.histories[h.name] = h
+		w.s.mu.Unlock()
+	}
+}
+
+// report tells the log when the disk stops storing, now and then while it does not, and when it has stored again for a
+// while: on a disk that is nearly full, small entries find room and large ones do not.
+func (w *writer) report(err error) {
+	now := time.Now()
+	switch {
+	case err != nil:
+		if now.Sub(w.said) >= alarmEvery {
+			w.said = now
+			w.s.log.Error("journal cannot store", "error", err)
+		}
+		w.failed = now
+	case !w.failed.IsZero() && now.Sub(w.failed) >= alarmEvery:
+		w.failed, w.said = time.Time{}, time.Time{}
+		w.s.log.Info("journal stores again")
+	}
+}
