@@ -241,15 +241,12 @@ func (r reply) clean(s string) string {
 
 var (
 	checkoutPattern = regexp.MustCompile(`ws_CO_[A-Za-z0-9_]+`)
-	phonePattern    = regexp.MustCompile(`(^|[^0-9A-Za-z])(\+?254[17][0-9]{8}|0[17][0-9]{8})($|[^0-9A-Za-z])`)
+	phonePattern    = regexp.MustCompile(`\+?\b(?:254|0)[17][0-9]{8}\b`)
 )
 
 // Scrub hides the CheckoutRequestIDs and phone numbers in a text that is going to be logged: a CheckoutRequestID ends in
 // the customer's phone number.
 func Scrub(s string) string {
 	s = checkoutPattern.ReplaceAllString(s, "ws_CO_***")
-	return phonePattern.ReplaceAllStringFunc(s, func(m string) string {
-		i, j := strings.IndexAny(m, "+0123456789"), strings.LastIndexAny(m, "0123456789")+1
-		return m[:i] + MaskPhone(m[i:j]) + m[j:]
-	})
+	return phonePattern.ReplaceAllStringFunc(s, MaskPhone)
 }

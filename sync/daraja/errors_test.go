@@ -1,0 +1,216 @@
+package daraja_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hodihq/hodi/sync/daraja"
+)
+
+func TestOnlyADefiniteRefusalCountsAsRefused(t *testing.T) {
+	const html = "<html><head><title>503</title></head><body>Request unsuccessful. Incapsula incident ID: 77-1</body></html>"
+	soap := `{"Envelope":{"Body":{"Fault":{"faultcode":"soapenv:Server","faultstring":"Internal error"}}}}`
+	type verdict struct {
+		refused  bool
+		outcome  daraja.Outcome
+		code     string
+		envelope string
+		retry    time.Duration
+	}
+	rejected := func(code string) verdict { return verdict{true, daraja.OutcomeRejected, code, "daraja", 0} }
+	perhaps := func(code, envelope string) verdict { return verdict{false, daraja.OutcomeUnknown, code, envelope, 0} }
+	coded := func(code, message string) string {
+		return `{"requestId":"19072-295731-2","errorCode":"` + code + `","errorMessage":"` + message + `"}`
+	}
+	read := func(name string) string { return string(payload(t, name)) }
+	for _, test := range []struct {
+		name   string
+		status int
+		body   string
+		want   verdict
+	}{
+		{"callback address", 400, read("api_error_400_002_02_invalid_callback_url"), rejected("400.002.02")},
+		{"shortcode", 400, read("api_error_400_002_02_invalid_shortcode"), rejected("400.002.02")},
+		{"mpesa in the address", 400, read("api_error_400_003_02_url_has_word_mpesa"), rejected("400.003.02")},
+		{"duplicate id, of another API", 500, read("api_error_500_002_1001_duplicate_originator"), perhaps("500.002.1001", "daraja")},
+		{"no such product", 401, read("api_error_401_003_01_no_apiproduct"), rejected("401.003.01")},
+		{"dead token, twice", 401, read("api_error_401_002_01_invalid_token"), rejected("401.002.01")},
+		{"spike arrest", 429, read("api_error_429_spike_arrest_fault"), verdict{true, daraja.OutcomeBusy, "policies.ratelimit.SpikeArrestViolation", "fault", 12 * time.Second}},
+		{"spike arrest as a 500", 500, read("api_error_429_spike_arrest_fault"), verdict{true, daraja.OutcomeBusy, "policies.ratelimit.SpikeArrestViolation", "fault", 12 * time.Second}},
+		{"spike arrest in daraja's form", 500, coded("500.003.02", "Error Occurred: Spike Arrest Violation"), verdict{true, daraja.OutcomeBusy, "500.003.02", "daraja", 12 * time.Second}},
+		{"quota", 500, coded("500.003.03", "Error Occurred: Quota Violation"), verdict{true, daraja.OutcomeBusy, "500.003.03", "daraja", 10 * time.Minute}},
+		{"system busy", 500, coded("500.003.02", "System is busy. Please try again in few minutes."), verdict{false, daraja.OutcomeUnknown, "500.003.02", "daraja", 12 * time.Second}},
+		{"subscriber locked", 500, read("api_error_500_001_1001_unable_to_lock"), verdict{true, daraja.OutcomeBusy, "500.001.1001", "daraja", 0}},
+		{"subscriber locked, with status 200", 200, read("api_error_500_001_1001_unable_to_lock"), verdict{true, daraja.OutcomeBusy, "500.001.1001", "daraja", 0}},
+		{"wrong credentials", 500, coded("500.001.1001", "Wrong credentials"), rejected("500.001.1001")},
+		{"no such merchant", 500, coded("500.001.1001", "[MpesaCB - ]Merchant does not exist"), rejected("500.001.1001")},
+		{"a 500 that means anything", 500, coded("500.001.1001", ""), perhaps("500.001.1001", "daraja")},
+		{"a 500 without words", 500, coded("500.003.1001", "Internal Server Error"), perhaps("500.003.1001", "daraja")},
+		{"a 400 that travels as 200", 200, coded("400.002.02", "Bad Request - Invalid Amount"), rejected("400.002.02")},
+		{"a 500 that travels as 200", 200, coded("500.003.1001", "Internal Server Error"), perhaps("500.003.1001", "daraja")},
+		{"soap with 500", 500, soap, perhaps("soapenv:Server", "soap")},
+		{"soap with 400", 400, soap, verdict{true, daraja.OutcomeRejected, "soapenv:Server", "soap", 0}},
+		{"soap with 200", 200, soap, perhaps("soapenv:Server", "soap")},
+		{"a page with 503", 503, html, perhaps("", "other")},
+		{"a page with 403", 403, html, perhaps("", "other")},
+		{"a page with 200", 200, html, perhaps("", "other")},
+		{"nothing with 200", 200, "", perhaps("", "other")},
+		{"nothing with 502", 502, "", perhaps("", "other")},
+		{"an array", 200, `[1]`, perhaps("", "other")},
+		{"half an answer", 200, ack[:60], perhaps("", "other")},
+		{"too long an answer", 200, strings.Repeat(" ", 1<<20) + ack, perhaps("", "other")},
+		{"other JSON with 400", 400, `{"error":"bad"}`, perhaps("", "other")},
+		{"a redirect", 302, "", perhaps("", "other")},
+		{"no ids", 200, `{"ResponseCode":"0","ResponseDescription":"Success"}`, perhaps("0", "other")},
+		{"one id", 200, `{"MerchantRequestID":"1-2-3","ResponseCode":"0"}`, perhaps("0", "other")},
+		{"an ack of another API", 200, read("api_c2b_registerurl_ack_official"), perhaps("0", "other")},
+		{"an ack of another API", 200, read("api_pull_register_ack_official"), perhaps("", "other")},
+		{"an ack of another API", 200, read("api_ratiba_ack_official"), perhaps("", "other")},
+		{"an ack of another API", 200, read("api_b2b_express_ack_official"), perhaps("", "other")},
+		{"a token", 200, read("api_oauth_token_string_expiry"), perhaps("", "other")},
+		{"response code 1", 200, `{"MerchantRequestID":"1-2-3","CheckoutRequestID":"ws_CO_1","ResponseCode":"1","ResponseDescription":"Rejected"}`, rejected("1")},
+		{"response code 1, a number", 200, `{"ResponseCode":1,"ResponseDescription":"Rejected"}`, rejected("1")},
+	} {
+		c := connect(t, answering(test.status, test.body))
+		_, err := c.Push(t.Context(), order)
+		e, ok := errors.AsType[*daraja.Error](err)
+		if !ok {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		outcome, code, _ := daraja.RefusalOutcome(fmt.Errorf("wrapped: %w", err))
+		retry, _ := daraja.RetryAfter(err)
+		if got := (verdict{daraja.Refused(err), outcome, code, e.Envelope, retry}); got != test.want || e.Code != code || e.Status != test.status || daraja.NotSent(err) {
+			t.Errorf("%s: %+v, want %+v (%v)", test.name, got, test.want, err)
+		}
+	}
+}
+
+func TestErrorsKeepSecretsToThemselves(t *testing.T) {
+	const phone, checkout = "254708374149", "ws_CO_1007202409152617708374149"
+	echo := func(status int, form string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			var body map[string]string
+			_ = json.Unmarshal(b, &body)
+			all := strings.Join([]string{"said", body["Password"], r.Header.Get("Authorization"), till.Passkey, till.ConsumerKey, till.ConsumerSecret, "to", phone, "+" + phone, "0708374149", checkout,
+				"Invalid Access Token - AAAAbbbbCCCCdddd1111eeee2222"}, " ")
+			if r.Method == "GET" {
+				if status != 418 {
+					answering(200, "")(w, r)
+					return
+				}
+				all = strings.ReplaceAll(all, till.Passkey, "") // which nobody has told who gives out tokens
+			}
+			w.WriteHeader(status)
+			quoted, _ := json.Marshal(all)
+			_, _ = io.WriteString(w, strings.ReplaceAll(strings.ReplaceAll(form, "QUOTED", string(quoted)), "PLAIN", all))
+		}
+	}
+	for name, h := range map[string]http.HandlerFunc{
+		"daraja": echo(400, `{"requestId":"`+checkout+`","errorCode":"400.002.02","errorMessage":QUOTED}`),
+		"token":  echo(418, `{"requestId":"`+checkout+`","errorCode":"401.002.01","errorMessage":QUOTED}`),
+		"fault":  echo(500, `{"fault":{"faultstring":QUOTED,"detail":{"errorcode":QUOTED}}}`),
+		"soap":   echo(500, `{"Envelope":{"Body":{"Fault":{"faultstring":QUOTED}}}}`),
+		"page":   echo(503, `<html><b>PLAIN</b></html>`),
+		"answer": echo(200, `{"ResponseCode":"1","ResponseDescription":QUOTED,"ResultDesc":QUOTED}`),
+	} {
+		c := connect(t, h)
+		_, pushed := c.Push(t.Context(), order)
+		_, queried := c.Query(t.Context(), checkout)
+		for _, err := range []error{pushed, queried} {
+			e, ok := errors.AsType[*daraja.Error](err)
+			if !ok || !strings.Contains(err.Error(), "said") {
+				t.Errorf("%s: the error is %v", name, err)
+				continue
+			}
+			basic := base64.StdEncoding.EncodeToString([]byte(till.ConsumerKey + ":" + till.ConsumerSecret))
+			whole := fmt.Sprintf("%v %+v %#v %s", err, *e, *e, e.Message+e.Code+e.RequestID)
+			for _, secret := range []string{token1, "AAAAbbbb", till.Passkey, till.ConsumerKey, till.ConsumerSecret, basic, "cGFzc2tleS0w", base64.StdEncoding.EncodeToString([]byte("174379pass"))[:12]} {
+				if strings.Contains(whole, secret) {
+					t.Errorf("%s: the error gives away %q: %s", name, secret, whole)
+				}
+			}
+			for _, personal := range []string{phone, "0708374149", checkout} {
+				if strings.Contains(err.Error(), personal) {
+					t.Errorf("%s: the error gives away %q: %v", name, personal, err)
+				}
+			}
+			if n := len(err.Error()); n > 1200 || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: the error is no line of a log: %d bytes", name, n)
+			}
+		}
+	}
+}
+
+func TestScrubHidesWhoPaid(t *testing.T) {
+	for in, want := range map[string]string{
+		"for ws_CO_1007202409152617708374149, again":              "for ws_CO_***, again",
+		"ws_CO_DMZ_401294732_11032019121308821":                   "ws_CO_***",
+		"phone 254708374149 or +254708374149.":                    "phone 254708***149 or 254708***149.",
+		"0708374149":                                              "254708***149",
+		"0708374149 0708374149,254708374149":                      "254708***149 254708***149,254708***149",
+		"request 29115-34620561-1 at 20231120110452":              "request 29115-34620561-1 at 20231120110452",
+		"96682-198666269-1 and 2654-4b64-97ff-b827b542881d917313": "96682-198666269-1 and 2654-4b64-97ff-b827b542881d917313",
+	} {
+		if got := daraja.Scrub(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	for _, name := range files(f, "api_*") {
+		f.Add(200, payload(f, name))
+		f.Add(400, payload(f, name))
+		f.Add(500, payload(f, name))
+	}
+	f.Add(503, []byte("<html>Request unsuccessful. Incapsula incident ID: 77-1"))
+	f.Add(200, []byte(`{"Envelope":{"Body":{"Fault":{"faultcode":1}}}}`))
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		hc := &http.Client{Transport: canned{200 + (status&0x7fff)%400, body}}
+		c := &daraja.Client{BaseURL: "http://daraja.example", Shortcode: till, HTTP: hc}
+		c.Tokens = daraja.NewTokens(c.BaseURL, till.ConsumerKey, till.ConsumerSecret, &http.Client{Transport: canned{200, []byte(`{"access_token":"` + token1 + `"}`)}})
+		got, err := c.Push(t.Context(), order)
+		if err == nil && (got.MerchantRequestID == "" || got.CheckoutRequestID == "") {
+			t.Errorf("an ack without ids: %+v", got)
+		}
+		if err != nil {
+			if daraja.Refused(err) && !bytes.Contains(body, []byte("{")) {
+				t.Errorf("%d %q is taken for a refusal", status, body)
+			}
+			for _, secret := range []string{token1, till.Passkey} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("the error gives away %q: %v", secret, err)
+				}
+			}
+		}
+		if answer, err := c.Query(t.Context(), asked); err == nil && (answer.ResultCode == "" || answer.ResultCode == "4999") {
+			t.Errorf("an answer without a result: %+v", answer)
+		} else if err != nil && answer != (daraja.Answer{}) {
+			t.Errorf("with error %v it still says %+v", err, answer)
+		}
+		own := &daraja.Client{BaseURL: "http://daraja.example", Shortcode: till, HTTP: hc} // its tokens are made of the bytes too
+		_, _ = own.Push(t.Context(), order)
+	})
+}
+
+type canned struct {
+	status int
+	body   []byte
+}
+
+func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+	return &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(c.body)), Request: r}, nil
+}
