@@ -1,21 +1,41 @@
 // Package sidecar is the daemon beside the merchant's app: it takes callbacks from the edge, keeps every payment's state,
 // and tells tills, pages and the app, the moment it is known.
+//
+// The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go is what lies in the data
+// folder, routes.go leads a request to its answer, origins.go asks who calls. sessions.go, initiate.go and payments.go are
+// how payments begin and are looked up; callbacks.go and webhook.go are the ways in for callbacks besides the tunnel.
+// stream.go is one reader of the history, whatever the transport: websocket.go, sse.go, wait.go.
 package sidecar
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/sync/hub"
+	"github.com/hodihq/hodi/sync/push"
+	"github.com/hodihq/hodi/sync/watch"
+	"github.com/hodihq/hodi/tunnel"
 )
 
 // Config says what a sidecar is. Dir and Listener are needed; for everything else the zero value will do.
 type Config struct {
 	Dir      string       // where the database and the keys are; made if missing
-	Listener net.Listener // where the app, the pages and the subscribers come in
+	Listener net.Listener // where the app, the pages and the subscribers come in; the sidecar's own once it is open
 	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
 
 	Edge      string // the edge's host:port; default: no tunnel
@@ -24,6 +44,7 @@ type Config struct {
 
 	Shortcodes []daraja.Shortcode // what customers pay to; default: none, and then nothing is ever pushed from here
 	DarajaURL  string             // default: Safaricom's own host for each shortcode's environment
+	DarajaHTTP *http.Client       // default: daraja.NewHTTPClient()
 
 	Origins         []string // origins of web pages that may call: "https://shop.example"; default: only our own
 	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
@@ -40,16 +61,295 @@ type Config struct {
 	Logger       *slog.Logger                                                 // default: silence
 }
 
-// Sidecar is one running sidecar.
-type Sidecar struct{}
+// How long things may take when Run is asked to end. Together they stay under a second.
+const (
+	drainRequests = 250 * time.Millisecond // for answers that are being written
+	drainSockets  = 250 * time.Millisecond // for the other end to say goodbye
+	drainPushes   = 300 * time.Millisecond // for Daraja to answer what was just sent; then the payment is UNKNOWN
+)
 
-// Open makes ready what the sidecar needs on disk. Nothing is served and nothing is dialled before Run.
-func Open(ctx context.Context, config Config) (*Sidecar, error) {
-	return nil, errors.New("sidecar: not written")
+// ringSize is how many of the newest events are kept in memory: some megabytes, and minutes of a very busy shop.
+const ringSize = 4096
+
+// Sidecar is one running sidecar.
+type Sidecar struct {
+	config Config
+	log    *slog.Logger
+
+	lock    *flock.Flock
+	table   *correlate.Table
+	hub     *hub.Hub
+	tunnel  *tunnel.Client // nil without an edge
+	watch   *watch.Watch
+	clients map[string]*daraja.Client // by the shortcode's name
+
+	apiKey     string
+	inbox      string // the {key} of our own callback address
+	base       string // our own address, without a slash at the end
+	onLoopback bool
+	origins    map[string]bool // that may call
+	hosts      map[string]bool // that we answer to besides loopback's
+
+	started     time.Time
+	subscribers limits         // readers of events
+	requests    gate           // every request, until it is answered or handed to a socket
+	sockets     sync.WaitGroup // WebSockets; begun only within a request
+	pushes      sync.WaitGroup // what initiate began; begun only within a request
 }
 
-// Run serves until ctx ends.
-func (s *Sidecar) Run(ctx context.Context) error { return nil }
+// Open makes ready what the sidecar needs on disk. Nothing is served and nothing is dialled before Run.
+func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
+	s := &Sidecar{config: config, log: config.Logger, clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("sidecar: open: %w", errors.Join(err, s.release()))
+		}
+	}()
+	if err := s.configure(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = lockDir(config.Dir); err != nil {
+		return nil, err
+	}
+	refs, err := loadKey(config.Dir, callbackKey, 32)
+	if err != nil {
+		return nil, err
+	}
+	app, err := loadKey(config.Dir, apiKey, 32)
+	if err != nil {
+		return nil, err
+	}
+	inbox, err := loadKey(config.Dir, inboxKey, 16)
+	if err != nil {
+		return nil, err
+	}
+	s.apiKey, s.inbox = hex.EncodeToString(app), hex.EncodeToString(inbox)
 
-// Close gives back what Open took.
-func (s *Sidecar) Close() error { return nil }
+	s.table, err = correlate.Open(ctx, correlate.Config{
+		Path: filepath.Join(config.Dir, databaseFile), Key: refs, Trusting: config.Dev,
+		UnknownAfter: config.UnknownAfter, FirstAsk: config.FirstAsk,
+		Publish: s.publish, Logger: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.hub = hub.New(ringSize, s.table.Head(), s.load)
+	s.watch = &watch.Watch{
+		Table: s.table, PerMinute: config.QueriesPerMinute, Logger: s.log,
+		Client: func(name string) *daraja.Client { return s.clients[name] },
+	}
+	if config.Edge != "" {
+		if err := s.openTunnel(refs); err != nil {
+			return nil, err
+		}
+	}
+	s.started = time.Now()
+	return s, nil
+}
+
+// configure checks what can be checked without the disk.
+func (s *Sidecar) configure() error {
+	c := s.config
+	if c.Listener == nil {
+		return errors.New("nothing to serve on: set Listener")
+	}
+	s.onLoopback = loopbackOnly(c.Listener.Addr())
+	if c.Dev && !s.onLoopback {
+		return fmt.Errorf("dev asks nobody for a key, so it does not serve %s: listen on 127.0.0.1", c.Listener.Addr())
+	}
+	if c.Edge != "" && (c.CAFile == "" || c.TokenFile == "") {
+		return errors.New("a tunnel needs the edge's CA and a token: set CAFile and TokenFile")
+	}
+	s.base = "http://" + c.Listener.Addr().String()
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("public address %q: write scheme, host and perhaps a path, as in https://pay.shop.example", c.PublicURL)
+		}
+		s.base = strings.TrimSuffix(c.PublicURL, "/")
+		s.hosts[strings.ToLower(u.Hostname())] = true
+	}
+	for _, o := range c.Origins {
+		origin, err := originOf(o)
+		if err != nil {
+			return err
+		}
+		s.origins[origin] = true
+		u, _ := url.Parse(origin)
+		s.hosts[u.Hostname()] = true
+	}
+
+	tokens := map[[3]string]*daraja.Tokens{} // one owner of the token per consumer key and host
+	hc := c.DarajaHTTP
+	if hc == nil {
+		hc = daraja.NewHTTPClient()
+	}
+	for _, code := range c.Shortcodes {
+		if code.Name == "" || s.clients[code.Name] != nil {
+			return fmt.Errorf("shortcode %q: every shortcode needs a name of its own", code.Name)
+		}
+		host := c.DarajaURL
+		if host == "" {
+			if host = daraja.BaseURL(code.Environment); host == "" {
+				return fmt.Errorf("shortcode %q: environment %q: write sandbox or production", code.Name, code.Environment)
+			}
+		}
+		key := [3]string{host, code.ConsumerKey, code.ConsumerSecret}
+		if tokens[key] == nil {
+			tokens[key] = daraja.NewTokens(host, code.ConsumerKey, code.ConsumerSecret, hc)
+		}
+		s.clients[code.Name] = &daraja.Client{BaseURL: host, Shortcode: code, Tokens: tokens[key], HTTP: hc}
+	}
+	return nil
+}
+
+func (s *Sidecar) openTunnel(key []byte) error {
+	tls, token, err := identity(s.config.CAFile, s.config.TokenFile)
+	if err != nil {
+		return err
+	}
+	id, err := instance(key, s.config.Dir)
+	if err != nil {
+		return err
+	}
+	s.tunnel = &tunnel.Client{
+		Edge: s.config.Edge, TLS: tls, Token: token, Instance: id, Sink: s.table,
+		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Logger: s.log,
+	}
+	return nil
+}
+
+// publish hands what was committed to the readers. The table calls it under the lock that orders its commits.
+func (s *Sidecar) publish(events []correlate.Event) {
+	out := make([]hub.Event, len(events))
+	for i, e := range events {
+		out[i] = hub.Event{Seq: e.Seq, Session: e.Session, Data: e.Encoded}
+	}
+	s.hub.Publish(out...)
+}
+
+// load reads what the hub no longer holds.
+func (s *Sidecar) load(ctx context.Context, session string, after uint64, limit int) ([]hub.Event, error) {
+	events, err := s.table.Events(ctx, session, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]hub.Event, len(events))
+	for i, e := range events {
+		out[i] = hub.Event{Seq: e.Seq, Session: e.Session, Data: e.Encoded}
+	}
+	return out, nil
+}
+
+// cursor is a place in the history of this sidecar's events.
+func (s *Sidecar) cursor(seq uint64) push.Cursor {
+	return push.Cursor{Epoch: s.table.Epoch(), Seq: seq}
+}
+
+// Run serves until ctx ends. It may be called once.
+//
+//	┌────────── Run ───────────────────────────────────────────────────────────────────────────────┐
+//	│                                                                                              │
+//	│  tunnel.Client ──Apply──▶ correlate.Table ──publish──▶ hub.Hub ──Next──▶ sockets, SSE, waits │
+//	│                             ▲    ▲    ▲                                   (one reader each)  │
+//	│  http.Server ──Receive──────┘    │    └──Answer, Silence── watch.Watch ◀──▶ Daraja           │
+//	│       │                          │                                                           │
+//	│       └──initiate──▶ pushes ─────┘ Begin, Accepted ...                                       │
+//	│                        ◀──▶ Daraja                                                           │
+//	└──────────────────────────────────────────────────────────────────────────────────────────────┘
+//
+// It ends in this order: readers are told to go and come back, requests are answered, pushes that are with Daraja get a
+// moment, then the links are down and everything has ended.
+func (s *Sidecar) Run(ctx context.Context) error {
+	group, life := errgroup.WithContext(ctx)
+	work, cancelWork := context.WithCancel(context.WithoutCancel(ctx)) // a push outlives the browser, and Run for a moment
+	defer cancelWork()
+
+	server := &http.Server{
+		Handler:           s.routes(life, work),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	group.Go(func() error {
+		if err := server.Serve(s.config.Listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("sidecar: serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-life.Done()
+		s.drain(server, cancelWork)
+		return nil
+	})
+	group.Go(func() error { return s.watch.Run(life) })
+	if s.tunnel != nil {
+		group.Go(func() error { return s.tunnel.Run(life) })
+	}
+	return group.Wait()
+}
+
+func (s *Sidecar) drain(server *http.Server, cancelWork context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainRequests)
+	defer cancel()
+	impatient := time.AfterFunc(drainPushes, cancelWork)
+	defer impatient.Stop()
+	if server.Shutdown(ctx) != nil {
+		_ = server.Close()
+	}
+	s.requests.shut()
+	s.pushes.Wait()
+	s.sockets.Wait()
+}
+
+// Close gives back what Open took. It is called after Run has returned, or in its place.
+func (s *Sidecar) Close() error {
+	err := s.release()
+	if e := s.config.Listener.Close(); !errors.Is(e, net.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return fmt.Errorf("sidecar: close: %w", err)
+	}
+	return nil
+}
+
+func (s *Sidecar) release() (err error) {
+	if s.table != nil {
+		err = s.table.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Unlock())
+	}
+	return err
+}
+
+// A gate counts those inside, and once shut lets nobody in.
+type gate struct {
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+func (g *gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.inside.Add(1)
+	}
+	return !g.closed
+}
+
+func (g *gate) leave() { g.inside.Done() }
+
+// shut waits until all have left.
+func (g *gate) shut() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.inside.Wait()
+}

@@ -1,0 +1,193 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// pushDeadline is how long one push may take with all that belongs to it. Daraja's client has its own, shorter ones.
+const pushDeadline = 75 * time.Second
+
+// initiate asks a customer for money. The answers:
+//
+//	200  data            PENDING: the prompt is on its way; FAILED: Daraja refused, or could not be reached;
+//	                     or the payment as it stands, where nothing was to be sent
+//	202  data            UNKNOWN: Daraja gave no clear answer, so the customer may have been prompted
+//	400  problem         nothing was sent and there is no payment; likewise all below
+//	404  no-such-session
+//	409  prompt-live     this phone has a prompt; Retry-After
+//	409  again-needed    the last payment has no result: it may be paid
+//	422  key-reused      the Idempotency-Key was used for something else
+//	503  no-callback-address
+func (s *Sidecar) initiate(work context.Context) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem {
+		request, code, p := s.readInitiate(w, r)
+		if p != nil {
+			return p
+		}
+		base := s.callbackBase()
+		if base == "" {
+			return noCallbackAddress()
+		}
+
+		// From here on it does not matter whether the browser stays.
+		ctx, cancel := context.WithTimeout(work, pushDeadline)
+		begun, err := s.table.Begin(ctx, request)
+		if err != nil {
+			cancel()
+			return s.beginProblem(err)
+		}
+		if !begun.Send {
+			cancel()
+			writeData(w, begun.Payment)
+			return nil
+		}
+		done := make(chan correlate.Payment, 1)
+		s.pushes.Go(func() {
+			defer cancel()
+			done <- s.push(ctx, begun.Payment, code, callbackURL(base, s.table.Ref(begun.Payment.ID)))
+		})
+		select {
+		case payment := <-done:
+			writeData(w, payment)
+		case <-r.Context().Done(): // nobody is there to be answered
+		}
+		return nil
+	}
+}
+
+// readInitiate reads and checks the request, and fills in what the session has fixed.
+func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request correlate.Request, code daraja.Shortcode, p *problem) {
+	var in struct {
+		PhoneNumber      word   `json:"phoneNumber"`
+		Amount           amount `json:"amount"`
+		AccountReference word   `json:"accountReference"`
+		Shortcode        word   `json:"shortcode"`
+		Again            bool   `json:"again"`
+	}
+	if p = readJSON(w, r, &in); p != nil {
+		return
+	}
+	session, p := s.knownSession(r.Context(), r.PathValue("session"))
+	if p != nil {
+		return request, code, p
+	}
+	request = correlate.Request{Session: session.ID, Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
+	if len(request.IdempotencyKey) > 255 {
+		return request, code, badRequest("an Idempotency-Key has at most 255 characters")
+	}
+
+	if in.PhoneNumber == "" {
+		return request, code, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is needed: the customer's, as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
+	}
+	phone, err := daraja.NormalizePhone(string(in.PhoneNumber))
+	if err != nil {
+		return request, code, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is not a Kenyan mobile number: write it as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
+	}
+	request.Phone = phone
+
+	switch {
+	case in.Amount.open:
+		return request, code, problemf(http.StatusBadRequest, "bad-amount", "the amount is a number of shillings")
+	case !in.Amount.given && session.Amount == 0:
+		return request, code, problemf(http.StatusBadRequest, "bad-amount", "amount is needed: whole shillings")
+	case !in.Amount.given:
+		in.Amount.Money = session.Amount
+	case session.Amount != 0 && in.Amount.Money != session.Amount:
+		return request, code, problemf(http.StatusBadRequest, "other-amount", "this session is for KES %s", session.Amount)
+	}
+	if p := checkAmount(in.Amount.Money); p != nil {
+		return request, code, p
+	}
+	request.Amount = in.Amount.Money
+
+	request.AccountReference = strings.TrimSpace(string(in.AccountReference))
+	if request.AccountReference == "" {
+		request.AccountReference = session.AccountReference
+	}
+	if session.AccountReference != "" && request.AccountReference != session.AccountReference {
+		return request, code, problemf(http.StatusBadRequest, "other-reference", "this session is for another accountReference: leave it out")
+	}
+	if p := checkReference(request.AccountReference); p != nil {
+		return request, code, p
+	}
+
+	name := string(in.Shortcode)
+	if name == "" {
+		name = session.Shortcode
+	}
+	if session.Shortcode != "" && name != session.Shortcode {
+		return request, code, problemf(http.StatusBadRequest, "other-shortcode", "this session is for another shortcode: leave it out")
+	}
+	if code, p = s.shortcode(name); p != nil {
+		return request, code, p
+	}
+	request.Shortcode, request.Number, request.Environment = code.Name, code.Number, code.Environment
+	return request, code, nil
+}
+
+func (s *Sidecar) beginProblem(err error) *problem {
+	var live *correlate.PromptLiveError
+	switch {
+	case errors.As(err, &live):
+		return problemf(http.StatusConflict, "prompt-live", "this phone was just asked for a payment: wait until that request has ended").after(max(live.RetryAfter, time.Second))
+	case errors.Is(err, correlate.ErrAgain):
+		return problemf(http.StatusConflict, "again-needed", `nobody knows yet whether the last payment of this session was made: to charge again all the same, send "again": true`)
+	case errors.Is(err, correlate.ErrIdempotency):
+		return problemf(http.StatusUnprocessableEntity, "key-reused", "this Idempotency-Key belongs to another request")
+	case errors.Is(err, correlate.ErrNotFound):
+		return noSuchSession()
+	case errors.Is(err, correlate.ErrPinned):
+		return problemf(http.StatusBadRequest, "other-terms", "%s", correlate.ErrPinned)
+	case errors.Is(err, correlate.ErrInvalid):
+		return badRequest("%s", correlate.ErrInvalid)
+	}
+	return s.internal("begin a payment", err)
+}
+
+// push sends one prompt and records what came of it. The payment is on disk already: whatever happens here, its callback
+// finds it. Nothing is ever sent a second time.
+func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, code daraja.Shortcode, callback string) correlate.Payment {
+	log := s.log.With("payment", payment.ID, "shortcode", code.Name)
+	ack, err := s.clients[code.Name].Push(ctx, daraja.PushRequest{
+		Phone: payment.Phone, Amount: int64(payment.Amount / 100),
+		AccountReference: payment.AccountReference, Description: payment.AccountReference, CallbackURL: callback,
+	})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // what is known is written down in any case
+	defer cancel()
+	var now correlate.Payment
+	var stored error
+	switch {
+	case err == nil:
+		now, stored = s.table.Accepted(ctx, payment.ID, ack.MerchantRequestID, ack.CheckoutRequestID)
+	case daraja.Refused(err):
+		outcome, resultCode, desc := daraja.RefusalOutcome(err)
+		log.Warn("sidecar: push refused", "outcome", outcome, "error", err)
+		now, stored = s.table.Refused(ctx, payment.ID, outcome, resultCode, desc)
+	default:
+		log.Warn("sidecar: push without a clear answer: the customer may have been prompted", "error", err)
+		now, stored = s.table.Ambiguous(ctx, payment.ID, err.Error())
+	}
+	if stored != nil {
+		// The clock in the table makes it UNKNOWN, and its callback still finds it.
+		log.Error("sidecar: the answer to a push could not be stored", "error", stored)
+		return payment
+	}
+	return now
+}
+
+// writeData answers a payment's data: 202 for what nobody can say yet.
+func writeData(w http.ResponseWriter, payment correlate.Payment) {
+	status := http.StatusOK
+	if payment.Status == push.Unknown {
+		status = http.StatusAccepted
+	}
+	reply(w, status, payment.Data())
+}

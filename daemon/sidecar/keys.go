@@ -1,0 +1,147 @@
+package sidecar
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// The files in Dir.
+const (
+	databaseFile = "sidecar.db"
+	callbackKey  = "callback.key" // signs the refs in callback addresses
+	apiKey       = "api.key"      // what the app says to be let in
+	inboxKey     = "inbox.key"    // the {key} of POST /c/{key}/{ref}
+	lockFile     = "lock"
+)
+
+// lockDir keeps a second process out of the folder.
+func lockDir(dir string) (*flock.Flock, error) {
+	if dir == "" {
+		return nil, errors.New("no data folder: set Dir")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
+	switch held, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock the data folder %s: %w", dir, err)
+	case !held:
+		return nil, fmt.Errorf("another hodi uses the data folder %s: stop it, or choose another folder", dir)
+	}
+	return lock, nil
+}
+
+// loadKey reads a key of n random bytes, in hex; it is made when it is missing. A key that cannot be read is never
+// replaced: with another callback.key no callback that is on its way would be believed.
+func loadKey(dir, name string, n int) ([]byte, error) {
+	path := filepath.Join(dir, name)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(path, n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read a key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != n {
+		return nil, fmt.Errorf("%s holds no key (%d bytes in hex): put the right file back", path, n)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read a key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(path, 0o600); err != nil {
+			return nil, fmt.Errorf("%s can be read by others: %w", path, err)
+		}
+	}
+	return key, nil
+}
+
+// makeKey writes a new key such that a power cut leaves a whole key or none.
+func makeKey(path string, n int) (key []byte, err error) {
+	key = make([]byte, n)
+	rand.Read(key)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // CreateTemp makes it 0600
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = fmt.Fprintln(f, hex.EncodeToString(key))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return key, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// instance tells this data folder on this machine from a copy of it elsewhere. It is the same after every restart, so
+// that a sidecar that comes back at once is not taken for a second one.
+func instance(key []byte, dir string) (id [16]byte, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return id, err
+	}
+	host, _ := os.Hostname()
+	machine, _ := os.ReadFile("/etc/machine-id") // not everywhere; the host's name and the path remain
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "instance\x00%s\x00%s\x00%s", host, dir, strings.TrimSpace(string(machine)))
+	copy(id[:], mac.Sum(nil))
+	return id, nil
+}
+
+// identity reads what the tunnel needs: whom to believe, and the word to be believed by.
+func identity(caFile, tokenFile string) (*tls.Config, []byte, error) {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the edge's CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, nil, fmt.Errorf("the edge's CA: %s holds no PEM certificate", caFile)
+	}
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the edge's token: %w", err)
+	}
+	if token = []byte(strings.TrimSpace(string(token))); len(token) == 0 {
+		return nil, nil, fmt.Errorf("the edge's token: %s is empty", tokenFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, token, nil
+}
+
+// contextOver returns a context that ends with either of two.
+func contextOver(ctx, other context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(other, cancel)
+	return ctx, func() { stop(); cancel() }
+}
