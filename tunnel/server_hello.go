@@ -23,7 +23,7 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 	c.SetReadDeadline(began.Add(helloWithin))
 	frame, err := frames.Read()
 	if err != nil {
-		return nil, fmt.Errorf("tunnel: hello: %w", err)
+		return nil, endingf(wire.CloseProtocol, "tunnel: no hello: %w", err)
 	}
 	hello, ok := frame.(*wire.Hello)
 	if !ok {

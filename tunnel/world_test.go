@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ type world struct {
 	log     lines
 	latency time.Duration
 	router  router
-	ports   int
+	ports   atomic.Int64 // given away
 	key     [32]byte
 }
 
@@ -36,7 +37,7 @@ var edgeAddr = &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 443}
 func inWorld(t *testing.T, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f(&world{t: t, ca: newAuthority(t), history: newHistory(), latency: 20 * time.Millisecond, ports: 40000, key: [32]byte{1}})
+		f(&world{t: t, ca: newAuthority(t), history: newHistory(), latency: 20 * time.Millisecond, key: [32]byte{1}})
 	})
 }
 
@@ -77,8 +78,8 @@ func (s *socket) Close() error { return s.close() }
 func (w *world) socket(addr *net.UDPAddr) net.PacketConn {
 	link := &simnet.SimulatedLink{Latency: w.latency, UploadPacket: &w.router}
 	s := &socket{SimConn: simnet.NewBlockingSimConn(addr, link), link: link}
-	w.router.AddNode(addr, link)
 	link.Start()
+	w.router.AddNode(addr, link)
 	s.close = sync.OnceValue(func() error {
 		w.router.RemoveNode(addr)
 		return errors.Join(s.SimConn.Close(), link.Close())
@@ -138,11 +139,7 @@ func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Cli
 	c.Client = &tunnel.Client{
 		Edge: "edge.example:443", TLS: w.ca.client(), Token: []byte("secret of " + endpoint), Sink: s, Logger: w.logger("sidecar"),
 		Listen: func() (net.PacketConn, error) {
-			w.router.mu.Lock()
-			w.ports++
-			port := w.ports
-			w.router.mu.Unlock()
-			return w.socket(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: port}), nil
+			return w.socket(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: int(w.ports.Add(1))}), nil
 		},
 		Resolve: func(context.Context, string) (net.Addr, error) { return edgeAddr, nil },
 	}

@@ -1,0 +1,162 @@
+package tunnel_test
+
+import (
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go/testutils/simnet"
+
+	"github.com/hodihq/hodi/tunnel"
+)
+
+func TestTheRedialSchedule(t *testing.T) {
+	inWorld(t, func(w *world) {
+		// There is no edge. Every try is a socket.
+		var open, most, tries atomic.Int64
+		c := w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+			listen := c.Listen
+			c.Listen = func() (net.PacketConn, error) {
+				pc, err := listen()
+				tries.Add(1)
+				most.Store(max(most.Load(), open.Add(1)))
+				return &counted{pc.(*socket), &open}, err
+			}
+		})
+		time.Sleep(time.Minute)
+		if n := tries.Load(); n < 100 || n > 150 {
+			t.Errorf("%d tries in the first minute", n)
+		}
+		if most.Load() != 3 {
+			t.Errorf("up to %d tries at a time", most.Load())
+		}
+		time.Sleep(tunnel.SlowAfter)
+		tries.Store(0)
+		time.Sleep(time.Minute)
+		if n := tries.Load(); n < 12 || n > 30 {
+			t.Errorf("%d tries in a minute, after ten", n)
+		}
+		// An edge that comes after all is found.
+		e := w.edge()
+		w.soon(6*time.Second, "a link", func() bool { return c.Status().Connected })
+		c.stop()
+		e.stop()
+		if open.Load() != 0 {
+			t.Errorf("%d sockets left open", open.Load())
+		}
+	})
+}
+
+type counted struct {
+	*socket
+	open *atomic.Int64
+}
+
+func (c *counted) Close() error {
+	c.open.Add(-1)
+	return c.socket.Close()
+}
+
+func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
+	inWorld(t, func(w *world) {
+		// A bad path: a packet takes 700 ms, so a handshake takes longer than a try gets that hears nothing.
+		w.latency = 700 * time.Millisecond
+		e, s := w.edge(), newSink()
+		w.history.add("duka", 1, "")
+		c := w.sidecar("duka", s)
+		w.delivered(10*time.Second, s, callbacks(1, 1, ""))
+		if n := w.log.count("who=edge", "link up"); n != 1 {
+			t.Errorf("%d of the tries said hello\n%s", n, &w.log)
+		}
+		time.Sleep(10 * time.Second)
+		if !c.Status().Connected || len(s.welcomed()) != 1 {
+			t.Errorf("the link did not last\n%s", &w.log)
+		}
+		if rtt := c.Status().RTT; rtt != 1400*time.Millisecond {
+			t.Errorf("a round trip of %v", rtt)
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestHealingIsQuick(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s)
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		var took []time.Duration
+		for i := range 200 {
+			w.dropping(everything)
+			time.Sleep(6*time.Second + time.Duration(i)*7*time.Millisecond)
+			w.history.add("duka", 1, "")
+			w.dropping(nil)
+			took = append(took, w.delivered(5*time.Second, s, callbacks(1, i+1, "")))
+		}
+		slices.Sort(took)
+		t.Logf("first delivery after healing: p50 %v, p99 %v, most %v", took[99], took[197], took[199])
+		if took[197] > time.Second {
+			t.Errorf("p99 of %v", took[197])
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestALossyPathLosesNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var n atomic.Int64
+		w.dropping(func(simnet.Packet) bool { return n.Add(1)%20 == 0 }) // 5 %
+		e, s := w.edge(), newSink()
+		w.history.add("duka", 3000, "")
+		c := w.sidecar("duka", s)
+		w.delivered(time.Minute, s, callbacks(1, 3000, ""))
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestManySidecarsComeAtOnceAndNoneIsRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		const many = 300
+		e := w.edge()
+		var sinks []*sink
+		var sidecars []*sidecar
+		for i := range many {
+			name := "duka-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
+			w.history.add(name, 1, "")
+			s := newSink()
+			sinks = append(sinks, s)
+			sidecars = append(sidecars, w.sidecar(name, s))
+		}
+		all := func() bool {
+			return !slices.ContainsFunc(sinks, func(s *sink) bool { return len(s.got()) != 1 })
+		}
+		w.soon(10*time.Second, "everybody's entry", all)
+		if n := w.log.count("who=sidecar", "edge not reached"); n != 0 {
+			t.Errorf("%d tries failed\n%.2000s", n, &w.log)
+		}
+		e.kill()
+		e = w.edge()
+		w.soon(10*time.Second, "everybody is back", func() bool { return len(e.Links()) == many })
+		for _, c := range sidecars {
+			c.stop()
+		}
+		e.stop()
+	})
+}
+
+func TestTheEdgesClockIsCompared(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		c := w.sidecar("duka", newSink())
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		if s := c.Status(); s.Skew.Abs() > 2*time.Millisecond || s.Callback != "https://edge.example/c/duka" || s.Epoch != firstEpoch || s.Remote != edgeAddr.String() {
+			t.Errorf("status %+v", s)
+		}
+		c.stop()
+		e.stop()
+	})
+}

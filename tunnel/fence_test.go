@@ -1,0 +1,218 @@
+package tunnel_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+func TestANewerLinkOfTheSameSidecarDisplacesTheOlderAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		older, newer := w.peer(), w.peer()
+		older.say(hello("duka", 1, wire.Cursor{}))
+		hear[*wire.Welcome](older)
+		newer.say(hello("duka", 1, wire.Cursor{}))
+		hear[*wire.Welcome](newer)
+		if code := older.ended(100 * time.Millisecond); code != wire.CloseDisplaced {
+			t.Errorf("closed with %q", code)
+		}
+		links := e.Links()
+		if len(links) != 1 || links[0].Generation != 2 || links[0].Endpoint != "duka" || links[0].Instance != [16]byte{1} {
+			t.Errorf("links: %+v", links)
+		}
+		w.history.add("duka", 1, "")
+		hear[*wire.Entry](newer)
+		older.close()
+		newer.close()
+		e.stop()
+	})
+}
+
+func TestLinksOfDifferentEndpointsLeaveEachOtherAlone(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		a, b := w.peer(), w.peer()
+		a.say(hello("duka", 1, wire.Cursor{}))
+		b.say(hello("kiosk", 1, wire.Cursor{}))
+		hear[*wire.Welcome](a)
+		hear[*wire.Welcome](b)
+		w.history.add("duka", 1, " at duka")
+		w.history.add("kiosk", 1, " at kiosk")
+		if got := string(hear[*wire.Entry](a).Body); got != "callback 1 at duka" {
+			t.Errorf("duka got %q", got)
+		}
+		if got := string(hear[*wire.Entry](b).Body); got != "callback 1 at kiosk" {
+			t.Errorf("kiosk got %q", got)
+		}
+		a.close()
+		b.close()
+		e.stop()
+	})
+}
+
+// The old link's connection does not die when the edge closes it: what it still says has to be refused all the same.
+func TestALateAckOfADisplacedLinkIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory()
+		h.add("duka", 5, "")
+		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+			return tunnel.Endpoint{Name: "duka"}, nil
+		}}
+		begin := func() (*tunnel.HalfDead, net.Conn, *wire.Reader) {
+			server, sidecar := tunnel.NewHalfDead()
+			go s.ServeConn(t.Context(), server)
+			go sidecar.Write(wire.Append(nil, hello("duka", 1, wire.Cursor{})))
+			frames := wire.NewReader(sidecar)
+			for range 6 { // Welcome and five entries
+				if _, err := frames.Read(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return server, sidecar, frames
+		}
+		older, olderSide, _ := begin()
+		if _, err := olderSide.Write(wire.Append(nil, &wire.Ack{Seq: 2})); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if acked := h.look("duka").state.Acked; acked != 2 {
+			t.Fatalf("%d acknowledged before it was displaced", acked)
+		}
+		newer, newerSide, _ := begin()
+		if code := <-older.Closed; code != wire.CloseDisplaced {
+			t.Errorf("the older link was closed with %q", code)
+		}
+		go olderSide.Write(wire.Append(nil, &wire.Ack{Seq: 5}))
+		synctest.Wait()
+		if acked := h.look("duka").state.Acked; acked != 2 {
+			t.Errorf("%d acknowledged by a link that was displaced", acked)
+		}
+		newerSide.Write(wire.Append(nil, &wire.Ack{Seq: 4}))
+		synctest.Wait()
+		if acked := h.look("duka").state.Acked; acked != 4 {
+			t.Errorf("%d acknowledged by the newer link, want 4", acked)
+		}
+		older.Bury()
+		newer.Bury()
+		olderSide.Close()
+		newerSide.Close()
+		synctest.Wait()
+	})
+}
+
+func TestTwoMachinesWithOneIdentityAreNamedAndNotLeftToFight(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		machine := func(instance byte) *sidecar {
+			return w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+				c.Instance = [16]byte{instance}
+				c.Logger = c.Logger.With("instance", instance)
+			})
+		}
+		a := machine(1)
+		w.soon(5*time.Second, "a's link", func() bool { return a.Status().Connected })
+		b := machine(2)
+		w.soon(5*time.Second, "b's link", func() bool { return b.Status().Connected && !a.Status().Connected })
+		if w.log.count("who=sidecar", "instance=1", "two machines use one identity: this one waits") != 1 {
+			t.Errorf("a was not told\n%s", &w.log)
+		}
+		if w.log.count("who=edge", `msg="two machines use one identity"`) != 0 {
+			t.Errorf("the edge cannot know yet that a still lives\n%s", &w.log)
+		}
+		time.Sleep(tunnel.RivalWait - 5*time.Second)
+		if !b.Status().Connected || a.Status().Connected {
+			t.Error("a did not wait")
+		}
+		w.soon(10*time.Second, "a is back", func() bool { return a.Status().Connected && !b.Status().Connected })
+		if w.log.count("who=edge", `msg="two machines use one identity"`) != 1 || w.log.count("who=sidecar", "instance=2", "two machines use one identity: this one waits") != 1 {
+			t.Errorf("not named at both ends\n%s", &w.log)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := w.log.count("who=edge", "link up"); n > 13 {
+			t.Errorf("%d links in 11 minutes: they fight", n)
+		}
+		a.stop()
+		b.stop()
+		e.stop()
+	})
+}
+
+func TestASidecarThatIsStartedAnewIsNoSecondMachine(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		for range 5 {
+			c := w.sidecar("duka", newSink(), func(c *tunnel.Client) { c.Instance = [16]byte{1} })
+			w.soon(2*time.Second, "a link", func() bool { return c.Status().Connected })
+			// It dies without a word; its successor comes before the edge has noticed.
+			w.dropping(everything)
+			c.stop()
+			w.dropping(nil)
+		}
+		if n := w.log.count("two machines"); n != 0 {
+			t.Errorf("an alarm for nothing\n%s", &w.log)
+		}
+		e.stop()
+	})
+}
+
+func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		w.history.add("duka", 1, "")
+		stranger := newAuthority(t)
+		c := w.sidecar("duka", s, func(c *tunnel.Client) {
+			c.TLS = stranger.client()
+		})
+		time.Sleep(time.Minute)
+		if status := c.Status(); status.Connected || status.LastError == "" {
+			t.Errorf("status %+v", status)
+		}
+		if w.log.count("who=sidecar", "certificate signed by unknown authority") == 0 {
+			t.Errorf("no reason given\n%s", &w.log)
+		}
+		if n := w.log.count("who=edge", "link up"); n != 0 || len(s.got()) != 0 {
+			t.Errorf("%d links", n)
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestAnUnknownTokenIsRefusedAndAskedAgainOnlyNowAndThen(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s, func(c *tunnel.Client) { c.Token = []byte("a guess") })
+		time.Sleep(time.Minute)
+		if n := w.log.count("who=edge", "no such token"); n < 5 || n > 20 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+		if status := c.Status(); status.Connected || status.LastError == "" {
+			t.Errorf("status %+v", status)
+		}
+		if w.log.count("a guess") != 0 {
+			t.Errorf("the token is in the log\n%s", &w.log)
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestAClientThatCouldNeverConnectSaysSo(t *testing.T) {
+	ca := newAuthority(t)
+	for name, c := range map[string]*tunnel.Client{
+		"no edge":          {TLS: ca.client(), Sink: newSink()},
+		"no sink":          {Edge: "edge.example:443", TLS: ca.client()},
+		"no CA":            {Edge: "edge.example:443", Sink: newSink()},
+		"an endless token": {Edge: "edge.example:443", TLS: ca.client(), Sink: newSink(), Token: make([]byte, wire.MaxToken+1)},
+	} {
+		if err := c.Run(t.Context()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
