@@ -5,14 +5,14 @@
 // the events that say so and the place in the journal that it came from in one transaction, and publishes the events
 // before the next writer may begin: the order of commits, of event numbers and of publications is one order.
 //
-//	  Begin, Accepted, Refused ...        what we did ourselves
-//	  Apply, Receive ─ belief ─┐          what Daraja said
-//	  Answer, Silence          │          what we asked, and what never came
-//	                           ▼
-//	              fold(payment, fact) → payment', event
-//	                           │ BEGIN IMMEDIATE ... COMMIT    payments, events, callbacks, cursor
-//	                           ▼
-//	                cache, then Config.Publish
+//	Begin, Accepted, Refused ...        what we did ourselves
+//	Apply, Receive ─ belief ─┐          what Daraja said
+//	Answer, Silence          │          what we asked, and what never came
+//	                         ▼
+//	            fold(payment, fact) → payment', event
+//	                         │ BEGIN IMMEDIATE ... COMMIT    payments, events, callbacks, cursor
+//	                         ▼
+//	              cache, then Config.Publish
 //
 // The files, in the order in which things happen: schema.go and table.go open the file, session.go and request.go begin
 // payments, register.go takes those of the app, journal.go and callback.go take callbacks, belief.go judges them, fold.go

@@ -2,10 +2,22 @@ package correlate
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	_ "modernc.org/sqlite" // the driver
 
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -34,14 +46,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Event is one numbered update.
-type Event struct {
-	Seq     uint64
-	Session string
-	Message push.Message // in what Publish is given; Events leaves it to the reader to decode
-	Encoded []byte       // the message as JSON, which nobody may change
-}
-
 // What callers can branch on.
 var (
 	ErrNotFound    = errors.New("not found")
@@ -59,4 +63,208 @@ func (e *PromptLiveError) Error() string {
 	return fmt.Sprintf("this phone has a live prompt; try again in %s", e.RetryAfter.Round(time.Second))
 }
 
-var _ = context.Background
+// Table is the payments of one sidecar. Its methods may be called from any goroutine.
+type Table struct {
+	cfg  Config
+	log  *slog.Logger
+	wake chan struct{}
+
+	read *sql.DB // for look-ups; it sees what is committed
+
+	// The caches hold what is committed, never more: a transaction changes them when it has ended well. Readers take
+	// from them and put nothing in, because what they read may be old by then.
+	payments  *lru.Cache[string, *Payment]  // by id
+	merchants *lru.Cache[string, string]    // MerchantRequestID to payment id
+	sessions  *lru.Cache[string, *checkout] // by id
+	hits      atomic.Uint64
+	misses    atomic.Uint64
+
+	epoch  uint64
+	head   atomic.Uint64
+	base   atomic.Pointer[string] // of callback addresses
+	mu     sync.Mutex             // one writer at a time; what follows is the writer's
+	db     *sql.DB
+	conn   *sql.Conn
+	do     statements
+	spot   map[uint64]spot // how far each journal was applied, by its epoch
+	at     uint64          // the journal epoch last welcomed
+	pruned time.Time       // when old events were looked for last
+}
+
+// Open opens the file, or makes it. It starts nothing; Close releases the file.
+func Open(ctx context.Context, cfg Config) (*Table, error) {
+	t, err := open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("correlate: open %s: %w", cfg.Path, err)
+	}
+	return t, nil
+}
+
+func open(ctx context.Context, cfg Config) (_ *Table, err error) {
+	if len(cfg.Key) != 32 {
+		return nil, fmt.Errorf("the callback key has %d bytes, not 32", len(cfg.Key))
+	}
+	setDefault(&cfg.CacheSize, 10_000)
+	setDefault(&cfg.UnknownAfter, 90*time.Second)
+	setDefault(&cfg.FirstAsk, 30*time.Second)
+	setDefault(&cfg.KeepEvents, 7*24*time.Hour)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), spot: make(map[uint64]spot)}
+	if t.payments, err = lru.New[string, *Payment](cfg.CacheSize); err != nil {
+		return nil, err
+	}
+	if t.merchants, err = lru.New[string, string](cfg.CacheSize); err != nil {
+		return nil, err
+	}
+	if t.sessions, err = lru.New[string, *checkout](cfg.CacheSize); err != nil {
+		return nil, err
+	}
+
+	// The file holds phone numbers. SQLite gives its companions (-wal, -shm) the same mode.
+	f, err := os.OpenFile(cfg.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	defer func() {
+		if err != nil {
+			t.Close()
+		}
+	}()
+	file := "file:" + (&url.URL{Path: cfg.Path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=synchronous(full)"
+	if t.db, err = sql.Open("sqlite", file+"&_pragma=journal_mode(wal)&_pragma=cache_size(-8000)&_txlock=immediate"); err != nil {
+		return nil, err
+	}
+	t.db.SetMaxOpenConns(1)
+	if t.conn, err = t.db.Conn(ctx); err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, t.conn); err != nil {
+		return nil, err
+	}
+	if t.do, err = prepare(ctx, t.conn); err != nil {
+		return nil, err
+	}
+	if err := t.load(ctx); err != nil {
+		return nil, err
+	}
+	if t.read, err = sql.Open("sqlite", file+"&_pragma=query_only(1)&_pragma=cache_size(-2000)"); err != nil {
+		return nil, err
+	}
+	t.read.SetMaxOpenConns(4)
+	t.read.SetMaxIdleConns(2)
+	t.wakeUp() // what came due while nobody ran
+	return t, nil
+}
+
+// load reads the few things that the writer keeps in mind.
+func (t *Table) load(ctx context.Context) error {
+	var journal int64
+	var base string
+	row := t.conn.QueryRowContext(ctx, "SELECT epoch, journal, callback, (SELECT coalesce(max(seq), 0) FROM events) FROM store")
+	var epoch, head int64
+	if err := row.Scan(&epoch, &journal, &base, &head); err != nil {
+		return err
+	}
+	t.epoch, t.at = uint64(epoch), uint64(journal)
+	t.head.Store(uint64(head))
+	t.base.Store(&base)
+	return t.loadSpots(ctx)
+}
+
+// Close releases the file. It waits for the writer that is at work.
+func (t *Table) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	if t.read != nil {
+		errs = append(errs, t.read.Close())
+	}
+	if t.conn != nil {
+		t.conn.Close()
+	}
+	if t.db != nil {
+		errs = append(errs, t.db.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("correlate: close: %w", err)
+	}
+	return nil
+}
+
+// Epoch is that of the history of events: when the file was made.
+func (t *Table) Epoch() uint64 { return t.epoch }
+
+// Head is the Seq of the newest event.
+func (t *Table) Head() uint64 { return t.head.Load() }
+
+// Wake is signalled when something may be due earlier than was last said.
+func (t *Table) Wake() <-chan struct{} { return t.wake }
+
+func (t *Table) wakeUp() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stats is how the cache of payments is doing.
+type Stats struct{ Hits, Misses uint64 }
+
+// Stats counts since the Table was opened.
+func (t *Table) Stats() Stats { return Stats{t.hits.Load(), t.misses.Load()} }
+
+// Ref is the part of a callback address that names a payment: its id, and the code that nobody else can make.
+func (t *Table) Ref(paymentID string) string { return paymentID + t.mac(paymentID) }
+
+func (t *Table) mac(paymentID string) string {
+	h := hmac.New(sha256.New, t.cfg.Key)
+	h.Write([]byte(paymentID))
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// readRef takes a ref apart. What does not have the form of a ref is not ours: an app may end its addresses as it likes.
+func (t *Table) readRef(ref string) (paymentID string, ours, right bool) {
+	if len(ref) != 64 || !isHex(ref) {
+		return "", false, false
+	}
+	id := ref[:32]
+	return id, true, hmac.Equal([]byte(ref[32:]), []byte(t.mac(id)))
+}
+
+func isHex(s string) bool {
+	for _, r := range []byte(s) {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// newID mints 32 hex digits.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// now is the time to the millisecond, so that a payment is the same before and after it was stored.
+func now() time.Time { return time.UnixMilli(time.Now().UnixMilli()).UTC() }
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Event is one numbered update.
+type Event struct {
+	Seq     uint64
+	Session string
+	Message push.Message // in what Publish is given; not decoded again in what Events reads
+	Encoded []byte       // the message as JSON: one encoding for all readers, which nobody may change
+
+	prev uint64 // the payment's event before this one
+}

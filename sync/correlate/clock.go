@@ -1,0 +1,94 @@
+package correlate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// askFor is how long a payment without a result is asked about.
+const askFor = 48 * time.Hour
+
+// Silence turns PENDING payments into UNKNOWN whose time for news is over, and says when the next one's will be (zero:
+// none is waiting). It goes by the file, so a restart forgets none.
+func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
+	const some = 500 // in one transaction
+	for more := true; more; {
+		err := t.write(ctx, func(x *tx) error {
+			bg := context.Background()
+			ids, err := x.ids(x.do.silent.QueryContext(bg, x.now.UnixMilli(), some))
+			if err != nil {
+				return err
+			}
+			more = len(ids) == some
+			for _, id := range ids {
+				p, _, err := x.payment(id)
+				if err != nil {
+					return err
+				}
+				if _, _, err := x.apply(p, fact{kind: factSilence, at: x.now}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
+		}
+	}
+	var at int64
+	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(silent_at), 0) FROM payments WHERE silent_at > 0").Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
+	}
+	return instant(at), nil
+}
+
+// Due returns payments that Daraja is to be asked about now, the newest first: their customers are at the till. Next is
+// when the first of the others will be due (zero: none).
+func (t *Table) Due(ctx context.Context, limit int) (due []Payment, next time.Time, err error) {
+	now := time.Now().UnixMilli()
+	due, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE row IN (SELECT row FROM payments WHERE ask_at > 0 AND ask_at <= ? ORDER BY row DESC LIMIT ?) ORDER BY row DESC", now, limit)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
+	}
+	var at int64
+	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(ask_at), 0) FROM payments WHERE ask_at > ?", now).Scan(&at); err != nil {
+		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
+	}
+	return due, instant(at), nil
+}
+
+// Asked records that Daraja is being asked about a payment, and when to ask again: never sooner than after 15 s, ever more
+// sparsely as the payment grows old, and no more after two days. It is called before the question leaves, so that a
+// crash does not ask twice.
+func (t *Table) Asked(ctx context.Context, paymentID string) error {
+	_, err := t.change(ctx, "asked", paymentID, func(x *tx, p *Payment) (*Payment, error) {
+		q := *p
+		q.askedAt, q.askAt = x.now, time.Time{}
+		age := x.now.Sub(p.Created)
+		if !p.Status.Ended() && age < askFor {
+			q.askAt = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
+		}
+		return x.put(q), nil
+	})
+	return err
+}
+
+// Answer folds in what Daraja answered when it was asked. A success counts at once; a failure when two answers at least
+// 15 s apart agree; a code that is not known not at all.
+func (t *Table) Answer(ctx context.Context, paymentID string, a daraja.Answer) (Payment, error) {
+	return t.change(ctx, "answer", paymentID, func(x *tx, p *Payment) (*Payment, error) {
+		if a.MerchantRequestID != "" && p.MerchantRequestID != "" && a.MerchantRequestID != p.MerchantRequestID {
+			x.t.log.Warn("Daraja answered about another payment", "payment", p.ID)
+			return p, nil
+		}
+		q, event, err := x.apply(p, fact{kind: factAnswer, at: x.now, outcome: daraja.OutcomeOf(a.ResultCode), code: a.ResultCode, desc: a.ResultDesc})
+		if event == push.PaymentCompleted || event == push.PaymentUpdate {
+			x.t.log.Info("Daraja was asked and told the result", "payment", p.ID, "code", a.ResultCode)
+		}
+		return q, err
+	})
+}

@@ -1,0 +1,212 @@
+package correlate
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hodihq/hodi/sync/push"
+)
+
+func notFound(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// Payment finds a payment by its id or by its MerchantRequestID (the newest, should several have it).
+func (t *Table) Payment(ctx context.Context, id string) (Payment, error) {
+	if p, ok := t.payments.Get(id); ok {
+		t.hits.Add(1)
+		return *p, nil
+	}
+	if known, ok := t.merchants.Get(id); ok {
+		if p, ok := t.payments.Get(known); ok {
+			t.hits.Add(1)
+			return *p, nil
+		}
+	}
+	t.misses.Add(1)
+	p, err := scanPayment(t.read.QueryRowContext(ctx, "SELECT "+paymentAll+" FROM payments WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		p, err = scanPayment(t.read.QueryRowContext(ctx, "SELECT "+paymentAll+" FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC LIMIT 1", id))
+	}
+	if err != nil {
+		return Payment{}, fmt.Errorf("correlate: payment: %w", notFound(err))
+	}
+	return *p, nil
+}
+
+// Filter chooses payments. The zero Filter is all of them.
+type Filter struct {
+	Status    string
+	Session   string
+	Shortcode string    // its name in the configuration
+	From, To  time.Time // of their beginning: From ≤ t < To
+	After     string    // what the page before returned as next
+	Limit     int       // default 100
+}
+
+// Payments lists payments, the newest first. Next is for the page after it, "" on the last.
+func (t *Table) Payments(ctx context.Context, f Filter) (list []Payment, next string, err error) {
+	setDefault(&f.Limit, 100)
+	where, args := []string{"true"}, []any{}
+	add := func(cond string, values ...any) { where, args = append(where, cond), append(args, values...) }
+	if f.Status != "" {
+		add("status = ?", f.Status)
+		if f.Status != string(push.Success) {
+			add("status <> 'SUCCESS'") // which is what the index is made for
+		}
+	}
+	if f.Session != "" {
+		add("session = ?", f.Session)
+	}
+	if f.Shortcode != "" {
+		add("shortcode = ?", f.Shortcode)
+	}
+	if !f.From.IsZero() {
+		add("created >= ?", f.From.UnixMilli())
+	}
+	if !f.To.IsZero() {
+		add("created < ?", f.To.UnixMilli())
+	}
+	if f.After != "" {
+		at, err := push.ParseCursor(f.After)
+		if err != nil {
+			return nil, "", fmt.Errorf("correlate: payments: after: %w", err)
+		}
+		add("created <= ? AND (created < ? OR row < ?)", int64(at.Epoch), int64(at.Epoch), int64(at.Seq))
+	}
+	list, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE "+strings.Join(where, " AND ")+" ORDER BY created DESC, row DESC LIMIT ?", append(args, f.Limit+1)...)
+	if err != nil {
+		return nil, "", fmt.Errorf("correlate: payments: %w", err)
+	}
+	if len(list) > f.Limit {
+		list = list[:f.Limit]
+		last := list[f.Limit-1]
+		next = push.Cursor{Epoch: uint64(last.Created.UnixMilli()), Seq: uint64(last.row)}.String()
+	}
+	return list, next, nil
+}
+
+// Query finds payments by what a person may hold in hand. What is set must all match.
+type Query struct {
+	Receipt           string
+	CheckoutRequestID string
+	Phone             string // normalised
+	Limit             int    // default 50
+}
+
+// Search returns payments, the newest first.
+func (t *Table) Search(ctx context.Context, q Query) ([]Payment, error) {
+	setDefault(&q.Limit, 50)
+	var where []string
+	var args []any
+	for _, c := range []struct{ column, value string }{{"receipt", strings.ToUpper(q.Receipt)}, {"checkout", q.CheckoutRequestID}, {"phone", q.Phone}} {
+		if c.value != "" {
+			where, args = append(where, c.column+" = ? AND "+c.column+" <> ''"), append(args, c.value)
+		}
+	}
+	if len(where) == 0 {
+		return nil, nil
+	}
+	list, err := t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE "+strings.Join(where, " AND ")+" ORDER BY row DESC LIMIT ?", append(args, q.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("correlate: search: %w", err)
+	}
+	return list, nil
+}
+
+func (t *Table) list(ctx context.Context, query string, args ...any) ([]Payment, error) {
+	rows, err := t.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []Payment
+	for rows.Next() {
+		p, err := scanPayment(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *p)
+	}
+	return list, rows.Err()
+}
+
+// CallbackFilter chooses callbacks. The zero CallbackFilter is all of them.
+type CallbackFilter struct {
+	States []string
+	After  string // the ID behind which to begin
+	Limit  int    // default 100
+}
+
+// Callbacks lists callbacks in the order of their ids. Next is for the page after it, "" on the last.
+func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callback, next string, err error) {
+	setDefault(&f.Limit, 100)
+	where, args := []string{"true"}, []any{}
+	if len(f.States) > 0 {
+		where = append(where, "state IN (?"+strings.Repeat(", ?", len(f.States)-1)+")")
+		indexed := true
+		for _, s := range f.States {
+			args = append(args, s)
+			indexed = indexed && s != StateApplied
+		}
+		if indexed {
+			where = append(where, "state <> 'applied'")
+		}
+	}
+	if f.After != "" {
+		at, err := push.ParseCursor(f.After)
+		if err != nil {
+			return nil, "", fmt.Errorf("correlate: callbacks: after: %w", err)
+		}
+		where, args = append(where, "(epoch, seq) > (?, ?)"), append(args, int64(at.Epoch), int64(at.Seq))
+	}
+	rows, err := t.read.QueryContext(ctx, "SELECT epoch, seq, received, state, error, payment, session, ref, remote, header, body FROM callbacks WHERE "+
+		strings.Join(where, " AND ")+" ORDER BY epoch, seq LIMIT ?", append(args, f.Limit+1)...)
+	if err != nil {
+		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c Callback
+		var epoch, seq, received int64
+		if err := rows.Scan(&epoch, &seq, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &c.Header, &c.Body); err != nil {
+			return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
+		}
+		c.ID, c.Received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}.String(), instant(received)
+		list = append(list, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
+	}
+	if len(list) > f.Limit {
+		list = list[:f.Limit]
+		next = list[f.Limit-1].ID
+	}
+	return list, next, nil
+}
+
+// Counts is how many callbacks there are, by state.
+func (t *Table) Counts(ctx context.Context) (map[string]int64, error) {
+	rows, err := t.read.QueryContext(ctx, "SELECT state, n FROM counts")
+	if err != nil {
+		return nil, fmt.Errorf("correlate: counts: %w", err)
+	}
+	defer rows.Close()
+	counts := make(map[string]int64)
+	for rows.Next() {
+		var state string
+		var n int64
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, fmt.Errorf("correlate: counts: %w", err)
+		}
+		counts[state] = n
+	}
+	return counts, rows.Err()
+}

@@ -1,0 +1,158 @@
+package correlate
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// schema is every form that the file ever had, as the steps from one to the next. A step that was released is never
+// edited: a file in a shop has been through it. PRAGMA user_version counts the steps taken.
+//
+// Times are Unix milliseconds, and 0 is none; ids that are not known are ”. The secondary indexes leave those out, so
+// that what never ends (a payment without ids, a callback that was applied) costs nothing there.
+var schema = [...]string{
+	// 1: the beginning.
+	`
+	CREATE TABLE store (
+		one      INTEGER PRIMARY KEY CHECK (one = 1),
+		epoch    INTEGER NOT NULL,             -- of the events: when the file was made
+		journal  INTEGER NOT NULL DEFAULT 0,   -- the journal epoch last welcomed
+		callback TEXT    NOT NULL DEFAULT ''   -- base of callback addresses, as last told
+	) STRICT;
+
+	CREATE TABLE sessions (
+		id        TEXT    PRIMARY KEY,
+		amount    INTEGER NOT NULL,            -- pinned; 0: open
+		reference TEXT    NOT NULL,
+		shortcode TEXT    NOT NULL,
+		created   INTEGER NOT NULL,
+		opened    INTEGER NOT NULL,            -- 0: it came about with its first payment
+		attempts  INTEGER NOT NULL,            -- how many payments it has
+		present   TEXT    NOT NULL             -- the payment that is its present state
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE payments (
+		row         INTEGER PRIMARY KEY,       -- the order of beginnings
+		id          TEXT    NOT NULL UNIQUE,
+		session     TEXT    NOT NULL,
+		attempt     INTEGER NOT NULL,
+		phone       TEXT    NOT NULL,
+		amount      INTEGER NOT NULL,          -- cents; 0: not known
+		reference   TEXT    NOT NULL,
+		shortcode   TEXT    NOT NULL,
+		number      TEXT    NOT NULL,
+		environment TEXT    NOT NULL,
+		idempotency TEXT    NOT NULL,
+		ref         INTEGER NOT NULL,          -- settled only by its ref
+		created     INTEGER NOT NULL,
+
+		merchant    TEXT    NOT NULL,          -- MerchantRequestID
+		checkout    TEXT    NOT NULL,          -- CheckoutRequestID: holds a phone number
+		status      TEXT    NOT NULL,
+		outcome     TEXT    NOT NULL,
+		code        TEXT    NOT NULL,
+		description TEXT    NOT NULL,
+		receipt     TEXT    NOT NULL,
+		completed   INTEGER NOT NULL,
+		checked     INTEGER NOT NULL,          -- the amount paid is the amount asked for
+		callback    TEXT    NOT NULL,          -- that changed it last
+		notices     TEXT    NOT NULL,          -- what callbacks said other than success, as JSON
+		answered    TEXT    NOT NULL,          -- the failure that waits for a second answer, as JSON
+		answer_at   INTEGER NOT NULL,
+		silent_at   INTEGER NOT NULL,          -- PENDING becomes UNKNOWN
+		ask_at      INTEGER NOT NULL,          -- Daraja is asked
+		asked_at    INTEGER NOT NULL,
+		event       INTEGER NOT NULL           -- its newest event
+	) STRICT;
+	CREATE        INDEX payments_session     ON payments (session, attempt);
+	CREATE        INDEX payments_phone       ON payments (phone, created)        WHERE phone <> '';
+	CREATE        INDEX payments_created     ON payments (created);
+	CREATE        INDEX payments_merchant    ON payments (merchant)              WHERE merchant <> '';
+	CREATE        INDEX payments_checkout    ON payments (checkout)              WHERE checkout <> '';
+	CREATE        INDEX payments_receipt     ON payments (receipt)               WHERE receipt <> '';
+	CREATE UNIQUE INDEX payments_idempotency ON payments (session, idempotency)  WHERE idempotency <> '';
+	CREATE        INDEX payments_unpaid      ON payments (status, created)       WHERE status <> 'SUCCESS';
+	CREATE        INDEX payments_silent      ON payments (silent_at)             WHERE silent_at > 0;
+	CREATE        INDEX payments_ask         ON payments (ask_at)                WHERE ask_at > 0;
+
+	CREATE TABLE events (
+		seq     INTEGER PRIMARY KEY,
+		prev    INTEGER NOT NULL,              -- the payment's event before this one; 0: none
+		session TEXT    NOT NULL,
+		at      INTEGER NOT NULL,
+		message BLOB    NOT NULL               -- JSON, as it was published
+	) STRICT;
+
+	CREATE TABLE callbacks (
+		epoch    INTEGER NOT NULL,             -- of the journal
+		seq      INTEGER NOT NULL,
+		state    TEXT    NOT NULL,
+		error    TEXT    NOT NULL,
+		payment  TEXT    NOT NULL,
+		session  TEXT    NOT NULL,             -- whose address it was posted to (dev)
+		merchant TEXT    NOT NULL,
+		received INTEGER NOT NULL,
+		kind     INTEGER NOT NULL,
+		ref      TEXT    NOT NULL,             -- without its MAC
+		remote   TEXT    NOT NULL,
+		sum      BLOB    NOT NULL,             -- the entry's checksum
+		header   BLOB    NOT NULL,
+		body     BLOB    NOT NULL,
+		PRIMARY KEY (epoch, seq)
+	) STRICT;
+	CREATE INDEX callbacks_state  ON callbacks (state, epoch, seq) WHERE state <> 'applied';
+	CREATE INDEX callbacks_parked ON callbacks (merchant)          WHERE state = 'unmatched';
+
+	CREATE TABLE counts (                          -- of callbacks, by state
+		state TEXT    PRIMARY KEY,
+		n     INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+
+	CREATE TABLE cursors (                         -- how far each journal was applied
+		epoch INTEGER PRIMARY KEY,
+		seq   INTEGER NOT NULL,
+		sum   BLOB    NOT NULL                 -- checksum of that entry
+	) STRICT;
+
+	CREATE TABLE gaps (                            -- entries that a journal could not show any more
+		epoch INTEGER NOT NULL,
+		first INTEGER NOT NULL,
+		last  INTEGER NOT NULL,
+		found INTEGER NOT NULL,
+		PRIMARY KEY (epoch, first)
+	) STRICT, WITHOUT ROWID;
+	`,
+}
+
+// migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	var version int
+	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > len(schema) {
+		return fmt.Errorf("the file has form %d, and this program knows %d at most: a newer one has used it", version, len(schema))
+	}
+	if version == len(schema) {
+		return nil
+	}
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for _, step := range schema[version:] {
+		if _, err := tx.ExecContext(ctx, step); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO store (one, epoch) VALUES (1, ?)", time.Now().UnixMilli()); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(schema))); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,166 @@
+package correlate
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// statements are what the writer does, prepared once.
+type statements struct {
+	begin, commit, rollback *sql.Stmt
+
+	insertPayment, updatePayment       *sql.Stmt
+	paymentByID, paymentsByMerchant    *sql.Stmt
+	livePrompts, openInSession         *sql.Stmt
+	byIdempotency, silent, nextSilence *sql.Stmt
+
+	session, putSession *sql.Stmt
+
+	insertEvent, oldEvents, dropEvents *sql.Stmt
+
+	insertCallback, parked, matched, seen *sql.Stmt
+
+	count, putCursor *sql.Stmt
+}
+
+// The columns of a payment, in the order of scanPayment and of payment values.
+const (
+	paymentFixed = "id, session, attempt, phone, amount, reference, shortcode, number, environment, idempotency, ref, created"
+	paymentState = "amount, merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
+	paymentAll   = "row, " + paymentFixed + ", merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
+)
+
+func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
+	all := []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&s.begin, "BEGIN IMMEDIATE"},
+		{&s.commit, "COMMIT"},
+		{&s.rollback, "ROLLBACK"},
+
+		{&s.insertPayment, "INSERT INTO payments (" + strings.TrimPrefix(paymentAll, "row, ") + ") VALUES (?" + strings.Repeat(", ?", 28) + ")"},
+		{&s.updatePayment, "UPDATE payments SET (" + paymentState + ") = (?" + strings.Repeat(", ?", 17) + ") WHERE row = ?"},
+		{&s.paymentByID, "SELECT " + paymentAll + " FROM payments WHERE id = ?"},
+		{&s.paymentsByMerchant, "SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC"},
+		{&s.livePrompts, "SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC"},
+		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY attempt DESC"},
+		{&s.byIdempotency, "SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''"},
+		{&s.silent, "SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?"},
+		{&s.nextSilence, "SELECT coalesce(min(silent_at), 0) FROM payments WHERE silent_at > 0"},
+
+		{&s.session, "SELECT id, amount, reference, shortcode, created, opened, attempts, present FROM sessions WHERE id = ?"},
+		{&s.putSession, "INSERT OR REPLACE INTO sessions (id, amount, reference, shortcode, created, opened, attempts, present) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
+
+		{&s.insertEvent, "INSERT INTO events (seq, prev, session, at, message) VALUES (?, ?, ?, ?, ?)"},
+		{&s.oldEvents, "SELECT seq, at FROM events ORDER BY seq LIMIT ?"},
+		{&s.dropEvents, "DELETE FROM events WHERE seq <= ?"},
+
+		{&s.insertCallback, "INSERT INTO callbacks (epoch, seq, state, error, payment, session, merchant, received, kind, ref, remote, sum, header, body) VALUES (?" + strings.Repeat(", ?", 13) + ")"},
+		{&s.parked, "SELECT epoch, seq, session, received, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq"},
+		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE epoch = ? AND seq = ?"},
+		{&s.seen, "SELECT 1 FROM callbacks WHERE epoch = ? AND seq = ? AND sum = ?"},
+
+		{&s.count, "INSERT INTO counts (state, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
+		{&s.putCursor, "INSERT OR REPLACE INTO cursors (epoch, seq, sum) VALUES (?, ?, ?)"},
+	}
+	for _, p := range all {
+		if *p.stmt, err = conn.PrepareContext(ctx, p.text); err != nil {
+			return s, fmt.Errorf("%s: %w", p.text, err)
+		}
+	}
+	return s, nil
+}
+
+// store writes a payment.
+func (x *tx) store(p *Payment) error {
+	notices, answered := "", ""
+	if len(p.notices) > 0 {
+		b, err := json.Marshal(p.notices)
+		if err != nil {
+			return err
+		}
+		notices = string(b)
+	}
+	if p.answered.Code != "" {
+		b, err := json.Marshal(p.answered)
+		if err != nil {
+			return err
+		}
+		answered = string(b)
+	}
+	bg := context.Background()
+	if p.row != 0 {
+		_, err := x.do.updatePayment.ExecContext(bg, int64(p.Amount), p.MerchantRequestID, p.CheckoutRequestID, string(p.Status), string(p.Outcome),
+			p.ResultCode, p.ResultDesc, p.Receipt, millis(p.CompletedAt), p.AmountChecked, p.Callback, notices, answered,
+			millis(p.answerAt), millis(p.silentAt), millis(p.askAt), millis(p.askedAt), int64(p.event), p.row)
+		return err
+	}
+	r, err := x.do.insertPayment.ExecContext(bg, p.ID, p.Session, p.Attempt, p.Phone, int64(p.Amount), p.AccountReference, p.Shortcode, p.Number,
+		p.Environment, p.IdempotencyKey, p.HasRef, millis(p.Created),
+		p.MerchantRequestID, p.CheckoutRequestID, string(p.Status), string(p.Outcome),
+		p.ResultCode, p.ResultDesc, p.Receipt, millis(p.CompletedAt), p.AmountChecked, p.Callback, notices, answered,
+		millis(p.answerAt), millis(p.silentAt), millis(p.askAt), millis(p.askedAt), int64(p.event))
+	if err != nil {
+		return err
+	}
+	p.row, err = r.LastInsertId() // nobody else has seen p yet
+	return err
+}
+
+func scanPayment(row interface{ Scan(...any) error }) (*Payment, error) {
+	var p Payment
+	var created, completed, answerAt, silentAt, askAt, askedAt, event int64
+	var notices, answered string
+	err := row.Scan(&p.row, &p.ID, &p.Session, &p.Attempt, &p.Phone, (*int64)(&p.Amount), &p.AccountReference, &p.Shortcode, &p.Number,
+		&p.Environment, &p.IdempotencyKey, &p.HasRef, &created,
+		&p.MerchantRequestID, &p.CheckoutRequestID, (*string)(&p.Status), (*string)(&p.Outcome),
+		&p.ResultCode, &p.ResultDesc, &p.Receipt, &completed, &p.AmountChecked, &p.Callback, &notices, &answered,
+		&answerAt, &silentAt, &askAt, &askedAt, &event)
+	if err != nil {
+		return nil, err
+	}
+	if notices != "" {
+		if err := json.Unmarshal([]byte(notices), &p.notices); err != nil {
+			return nil, fmt.Errorf("payment %s: notices: %w", p.ID, err)
+		}
+	}
+	if answered != "" {
+		if err := json.Unmarshal([]byte(answered), &p.answered); err != nil {
+			return nil, fmt.Errorf("payment %s: answer: %w", p.ID, err)
+		}
+	}
+	p.Created, p.CompletedAt, p.answerAt = instant(created), instant(completed), instant(answerAt)
+	p.silentAt, p.askAt, p.askedAt, p.event = instant(silentAt), instant(askAt), instant(askedAt), uint64(event)
+	return &p, nil
+}
+
+func scanSession(row interface{ Scan(...any) error }) (*checkout, error) {
+	var c checkout
+	var created int64
+	err := row.Scan(&c.ID, (*int64)(&c.Amount), &c.AccountReference, &c.Shortcode, &created, &c.Opened, &c.attempts, &c.present)
+	if err != nil {
+		return nil, err
+	}
+	c.Created = instant(created)
+	return &c, nil
+}
+
+// millis and instant turn times into what is stored, and back. No time is 0.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func instant(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
