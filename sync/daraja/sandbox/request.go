@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"time"
@@ -192,8 +191,9 @@ func receiptNumber(now time.Time) string {
 
 // merchantRequestID has the form of 2024 and later: 2654-4b64-97ff-b827b542881d3130.
 func merchantRequestID() string {
-	b := randomBytes(10)
-	return fmt.Sprintf("%x-4%s-%x-%x%d", b[:2], hex.EncodeToString(b[2:4])[1:], b[4:6], b[4:10], 1000+randomBelow(9_000_000))
+	b := randomBytes(12)
+	b[2], b[4] = 0x40|b[2]&0x0f, 0x80|b[4]&0x3f
+	return fmt.Sprintf("%x-%x-%x-%x%d", b[:2], b[2:4], b[4:6], b[6:], 1000+randomBelow(9_000_000))
 }
 
 // requestID names a refused call, in the same form.
