@@ -346,7 +346,7 @@ export function subscribe({ base = defaultBase(), session, all, after, onMessage
     }
     if (mine !== turn || state !== "live") return;
     lastHeard = p.now();
-    const head = answer?.id ?? answer?.head;
+    const head = all ? answer?.head : answer?.data && answer.id;
     if (typeof head !== "string" || !cursorForm.test(head) || head === suspect) return;
     if (all && inbox.cursor === undefined) return;
     if (isNewer(head, inbox.cursor)) {
