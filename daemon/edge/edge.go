@@ -1,13 +1,33 @@
 // Package edge is the public daemon: it takes callbacks over HTTP, keeps them in a journal, and hands them to sidecars
 // through the tunnel.
+//
+//	Daraja ──POST /c/{key}/{ref}──▶ ingress ──Append──▶ journal ──Next──▶ tunnel.Server ──▶ sidecar
+//	                                   │                                       │
+//	                                   └── whose key? ──▶ directory ◀── whose token?
+//	                                                         ▲
+//	                           hodi edge add SHOP ──▶ admin ─┘
+//
+// The files: edge.go opens and runs it all, ingress.go is the public HTTP, directory.go knows the endpoints with their
+// keys and tokens, identity.go is what is kept on disk beside the database, admin.go is the operator's socket.
 package edge
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/gofrs/flock"
+
+	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -16,33 +36,202 @@ type Config struct {
 	Dir       string         // state: edge.db, keys, lock, admin socket; required
 	HTTP      net.Listener   // where callbacks arrive; required; may be a TLS listener
 	UDP       net.PacketConn // where sidecars arrive; required
+	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
 	PublicURL string         // base of callback addresses; default "http://" and the address of HTTP
 	Limits    journal.Limits // for each endpoint; the zero value is the journal's default
 	Logger    *slog.Logger   // default: nothing is logged
 }
 
 // Edge is the daemon.
-type Edge struct{}
+type Edge struct {
+	config    Config
+	log       *slog.Logger
+	lock      *flock.Flock
+	identity  *identity
+	journal   journal.Journal
+	directory *directory
+	ingress   *ingress
+	tunnel    *tunnel.Server
+}
 
-// Open opens the state in c.Dir, and makes what is missing. It neither reads nor writes on the network before Run.
-func Open(ctx context.Context, c Config) (*Edge, error) { return nil, errors.New("edge: not built yet") }
+// drainWithin is how long Run waits, once it is told to end, for requests that are under way.
+const drainWithin = 3 * time.Second
 
-// Run serves until ctx is done, and then finishes what is in flight.
-func (e *Edge) Run(ctx context.Context) error { return nil }
+// Open opens the state in c.Dir, and makes what is missing. Nothing is read or written on the network before Run.
+func Open(ctx context.Context, c Config) (_ *Edge, err error) {
+	if c.Dir == "" || c.HTTP == nil || c.UDP == nil {
+		return nil, errors.New("edge: open: Dir, HTTP and UDP are required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.PublicURL == "" {
+		c.PublicURL = "http://" + c.HTTP.Addr().String()
+	}
+	e := &Edge{config: c, log: c.Logger}
+	defer func() {
+		if err != nil {
+			e.release()
+		}
+	}()
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	if e.lock, err = lock(c.Dir); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	if e.identity, err = loadIdentity(c.Dir); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	db := filepath.Join(c.Dir, "edge.db")
+	if e.directory, err = openDirectory(ctx, db, strings.TrimRight(c.PublicURL, "/")); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	j, err := journal.OpenSQLite(ctx, db, c.Limits, c.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	e.journal = j
+	e.ingress = &ingress{journal: j, find: e.directory.find, log: c.Logger}
+	e.tunnel = &tunnel.Server{
+		History:   j,
+		Authorize: e.directory.authorize,
+		TLS:       e.identity.tls(),
+		ResetKey:  &e.identity.reset,
+		Logger:    c.Logger,
+	}
+	return e, nil
+}
 
-// Close releases the state. Run must have returned.
-func (e *Edge) Close() error { return nil }
+// Run serves until ctx is done, and then takes nothing new and finishes what is in flight. It returns nil then; before
+// that, only when a port fails.
+func (e *Edge) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	public := e.ingress.server(e.log)
+	e.serve(&parts, cancel, public, e.config.HTTP)
+	admin := e.adminServer()
+	if l := e.adminListener(); l != nil {
+		e.serve(&parts, cancel, admin, l)
+	}
+	parts.Go(func() {
+		if err := e.tunnel.Serve(ctx, e.config.UDP); err != nil {
+			cancel(fmt.Errorf("edge: tunnel: %w", err))
+		}
+	})
+	e.ingress.ready.Store(true)
+
+	<-ctx.Done()
+	e.ingress.ready.Store(false)
+	drain, done := context.WithTimeout(context.Background(), drainWithin)
+	defer done()
+	for _, s := range []*server{public, admin} {
+		parts.Go(func() { s.stop(drain) })
+	}
+	parts.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+func (e *Edge) serve(parts *sync.WaitGroup, failed context.CancelCauseFunc, s *server, l net.Listener) {
+	parts.Go(func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			failed(fmt.Errorf("edge: serve: %w", err))
+		}
+	})
+}
+
+// Close releases the state and both ports. Run must have returned.
+func (e *Edge) Close() error {
+	return errors.Join(e.release(), closed(e.config.HTTP.Close()), closed(e.config.UDP.Close()))
+}
+
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (e *Edge) release() error {
+	var errs []error
+	if e.journal != nil {
+		errs = append(errs, e.journal.Close())
+	}
+	if e.directory != nil {
+		errs = append(errs, e.directory.close())
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
 
 // CA is the certificate, in PEM, that sidecars must pin.
-func (e *Edge) CA() []byte { return nil }
+func (e *Edge) CA() []byte { return e.identity.pem }
 
 // Registered is an endpoint as its owner needs to know it.
 type Registered struct {
 	Name        string
-	CallbackURL string // "/" and a ref behind it name one payment
+	CallbackURL string // of its newest key; "/" and a ref behind it name one payment
 }
 
-// SetEndpoint makes an endpoint, or gives the one that has this name another token. Its key is made once.
+// SetEndpoint makes an endpoint, or gives the one that has this name another token. Its first key is made once.
 func (e *Edge) SetEndpoint(ctx context.Context, name string, token []byte) (Registered, error) {
-	return Registered{}, nil
+	r, err := e.directory.set(ctx, name, token, true)
+	if err != nil {
+		return r, fmt.Errorf("edge: set endpoint: %w", err)
+	}
+	e.log.Info("endpoint set", "endpoint", name)
+	return r, nil
+}
+
+// AddKey gives an endpoint another key, beside those that it has. An empty name becomes the next of key-1, key-2 and so
+// on; an empty kind is notice.
+func (e *Edge) AddKey(ctx context.Context, endpoint, name, kind string) (Key, error) {
+	k, err := e.directory.addKey(ctx, endpoint, name, kind)
+	if err != nil {
+		return k, fmt.Errorf("edge: add key: %w", err)
+	}
+	e.log.Info("key added", "endpoint", endpoint, "key", k.Name)
+	return k, nil
+}
+
+// RetireKey ends a key: what is posted to it is not found any more. The last key of an endpoint stays.
+func (e *Edge) RetireKey(ctx context.Context, endpoint, name string) error {
+	if err := e.directory.retireKey(ctx, endpoint, name); err != nil {
+		return fmt.Errorf("edge: retire key: %w", err)
+	}
+	e.log.Warn("key retired", "endpoint", endpoint, "key", name)
+	return nil
+}
+
+// Endpoints lists all endpoints by name.
+func (e *Edge) Endpoints() []Endpoint { return e.directory.list() }
+
+// adminListener is the operator's door. A folder in which no socket can be made is no reason to refuse callbacks.
+func (e *Edge) adminListener() net.Listener {
+	if e.config.Admin != nil {
+		return e.config.Admin
+	}
+	path := filepath.Join(e.config.Dir, "admin.sock")
+	// We hold the lock: a socket that is there was left by a process that was killed.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn("no admin socket", "error", err)
+		return nil
+	}
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		if err = os.Chmod(path, 0o600); err != nil {
+			l.Close()
+		}
+	}
+	if err != nil {
+		e.log.Warn("no admin socket (is the folder's path too long for one?)", "error", err)
+		return nil
+	}
+	return l
 }

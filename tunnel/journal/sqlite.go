@@ -85,7 +85,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 		ended:     make(chan struct{}),
 		histories: make(map[string]*history),
 	}
-	dsn, err := open(path)
+	dsn, err := DataSource(path)
 	if err != nil {
 		return nil, fmt.Errorf("journal: open %s: %w", path, err)
 	}
@@ -107,8 +107,9 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 	return s, nil
 }
 
-// open makes the file, for its owner alone, and says how SQLite is to open it.
-func open(path string) (dsn string, err error) {
+// DataSource makes the file, for its owner alone, and says how SQLite is to open it. An edge keeps tables of its own in
+// the same file.
+func DataSource(path string) (dsn string, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return "", err

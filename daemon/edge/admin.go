@@ -1,0 +1,144 @@
+package edge
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// The operator's routes, on a socket that only the edge's own user may open:
+//
+//	POST   /endpoints {"name"}                   makes an endpoint: {"name", "token", "ca", "callback"}; the token is told once.
+//	                                             With "renew": true, gives one that there is another token
+//	GET    /endpoints                            {"endpoints": [...]}
+//	POST   /endpoints/{name}/keys {"name"?}      adds a key
+//	DELETE /endpoints/{name}/keys/{key-name}     retires one
+//	GET    /links                                {"links": [...]}
+
+func (e *Edge) adminServer() *server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /endpoints", e.adminAdd)
+	mux.HandleFunc("GET /endpoints", e.adminEndpoints)
+	mux.HandleFunc("POST /endpoints/{name}/keys", e.adminAddKey)
+	mux.HandleFunc("DELETE /endpoints/{name}/keys/{key}", e.adminRetireKey)
+	mux.HandleFunc("GET /links", e.adminLinks)
+	return newServer(mux, e.log)
+}
+
+func (e *Edge) adminAdd(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Name  string
+		Renew bool
+	}
+	if !read(w, r, &in) {
+		return
+	}
+	var b [32]byte
+	rand.Read(b[:])
+	token := hex.EncodeToString(b[:])
+	registered, err := e.directory.set(r.Context(), in.Name, []byte(token), in.Renew)
+	if err != nil {
+		adminError(w, err)
+		return
+	}
+	e.log.Info("endpoint set", "endpoint", in.Name)
+	answer(w, http.StatusCreated, map[string]string{
+		"name": registered.Name, "token": token, "ca": string(e.CA()), "callback": registered.CallbackURL,
+	})
+}
+
+type shownEndpoint struct {
+	Endpoint
+	Callback  string `json:"callback"`
+	Connected bool   `json:"connected"`
+	Oldest    uint64 `json:"oldest"`
+	Head      uint64 `json:"head"`
+	Acked     uint64 `json:"acked"`
+}
+
+func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
+	connected := make(map[string]bool)
+	for _, l := range e.tunnel.Links() {
+		connected[l.Endpoint] = true
+	}
+	list := []shownEndpoint{}
+	for _, endpoint := range e.Endpoints() {
+		state, err := e.journal.State(r.Context(), endpoint.Name)
+		if err != nil {
+			adminError(w, err)
+			return
+		}
+		list = append(list, shownEndpoint{
+			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
+			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
+		})
+	}
+	answer(w, http.StatusOK, map[string]any{"endpoints": list})
+}
+
+func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Name, Kind string }
+	if !read(w, r, &in) {
+		return
+	}
+	k, err := e.AddKey(r.Context(), r.PathValue("name"), in.Name, in.Kind)
+	if err != nil {
+		adminError(w, err)
+		return
+	}
+	answer(w, http.StatusCreated, k)
+}
+
+func (e *Edge) adminRetireKey(w http.ResponseWriter, r *http.Request) {
+	if err := e.RetireKey(r.Context(), r.PathValue("name"), r.PathValue("key")); err != nil {
+		adminError(w, err)
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
+type shownLink struct {
+	Endpoint   string    `json:"endpoint"`
+	Instance   string    `json:"instance"`
+	Generation uint64    `json:"generation"`
+	Remote     string    `json:"remote"`
+	Since      time.Time `json:"since"`
+	Acked      uint64    `json:"acked"`
+}
+
+func (e *Edge) adminLinks(w http.ResponseWriter, r *http.Request) {
+	list := []shownLink{}
+	for _, l := range e.tunnel.Links() {
+		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked})
+	}
+	answer(w, http.StatusOK, map[string]any{"links": list})
+}
+
+// read reads a small JSON object; none at all is an empty one.
+func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil && err != io.EOF {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("the body is not what is expected: %v", err))
+		return false
+	}
+	return true
+}
+
+func adminError(w http.ResponseWriter, err error) {
+	status := http.StatusServiceUnavailable
+	switch {
+	case errors.Is(err, errExists):
+		status = http.StatusConflict
+	case errors.Is(err, errUnknown):
+		status = http.StatusNotFound
+	case errors.Is(err, errInvalid):
+		status = http.StatusBadRequest
+	}
+	refuse(w, status, err.Error())
+}

@@ -1,0 +1,226 @@
+package edge
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// identity is what an edge is recognised by: a private certificate authority, which sidecars pin and which signs for
+// nothing but the tunnel's server name; and the key of stateless resets. Both are made at the first start.
+type identity struct {
+	pem   []byte // the authority's certificate
+	ca    *x509.Certificate
+	key   *ecdsa.PrivateKey
+	reset [32]byte
+
+	mu   sync.Mutex
+	leaf *tls.Certificate // the one in use; never on disk
+}
+
+const (
+	caFor   = 30 * 365 * 24 * time.Hour // sidecars have it pinned for as long as the shop stands
+	leafFor = 90 * 24 * time.Hour
+	skew    = 24 * time.Hour // a sidecar's clock may be slow by
+)
+
+func loadIdentity(dir string) (*identity, error) {
+	id := new(identity)
+	crt, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	keyPEM, err := os.ReadFile(key)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(crt); err == nil {
+			return nil, fmt.Errorf("%s is there and its key %s is not: restore it, or remove both and give every sidecar the new ca.crt", crt, key)
+		}
+		if keyPEM, err = makeKey(key); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if id.key, err = parseKey(keyPEM); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	id.pem, err = os.ReadFile(crt)
+	if errors.Is(err, fs.ErrNotExist) { // killed between the two, at the first start
+		id.pem, err = makeCA(crt, id.key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(id.pem)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no certificate", crt)
+	}
+	if id.ca, err = x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, fmt.Errorf("%s: %w", crt, err)
+	}
+	if !id.key.PublicKey.Equal(id.ca.PublicKey) {
+		return nil, fmt.Errorf("%s and %s do not belong together", crt, key)
+	}
+	id.reset, err = loadResetKey(filepath.Join(dir, "reset.key"))
+	return id, err
+}
+
+func makeKey(path string) ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	return b, writeFile(path, b)
+}
+
+func parseKey(b []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil, errors.New("there is no key in it")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, errors.New("it is not a key in PKCS #8")
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is not an ECDSA key")
+	}
+	return ec, nil
+}
+
+func makeCA(path string, key *ecdsa.PrivateKey) ([]byte, error) {
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:                serial(),
+		Subject:                     pkix.Name{CommonName: "Hodi edge " + now.UTC().Format("2006-01-02")},
+		NotBefore:                   now.Add(-skew),
+		NotAfter:                    now.Add(caFor),
+		IsCA:                        true,
+		BasicConstraintsValid:       true,
+		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		PermittedDNSDomainsCritical: true,
+		PermittedDNSDomains:         []string{wire.ServerName},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return b, writeFile(path, b)
+}
+
+func loadResetKey(path string) (key [32]byte, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		rand.Read(key[:])
+		return key, writeFile(path, fmt.Appendf(nil, "%x\n", key))
+	}
+	if err != nil {
+		return key, err
+	}
+	if b, err = hex.DecodeString(strings.TrimSpace(string(b))); err != nil || len(b) != len(key) {
+		return key, fmt.Errorf("%s: it is not 64 hex digits: remove it, and another is made", path)
+	}
+	return [32]byte(b), nil
+}
+
+// writeFile makes a file for its owner alone, wholly or not at all.
+func writeFile(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func serial() *big.Int {
+	var b [16]byte
+	rand.Read(b[:])
+	b[0] &= 0x7f
+	return new(big.Int).SetBytes(b[:])
+}
+
+func (id *identity) tls() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{wire.ALPN},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return id.certificate(time.Now())
+		},
+	}
+}
+
+// certificate is the edge's own, for the tunnel. It is made at the start and again when a third of its life is left, so
+// that an edge nobody restarts does not lock its sidecars out.
+func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.leaf != nil && id.leaf.Leaf.NotAfter.Sub(now) > leafFor/3 && now.After(id.leaf.Leaf.NotBefore) {
+		return id.leaf, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("edge: certificate: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: wire.ServerName},
+		DNSNames:     []string{wire.ServerName},
+		NotBefore:    now.Add(-skew),
+		NotAfter:     now.Add(leafFor),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, id.ca, key.Public(), id.key)
+	if err != nil {
+		return nil, fmt.Errorf("edge: certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("edge: certificate: %w", err)
+	}
+	id.leaf = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return id.leaf, nil
+}
+
+// lock keeps a second edge out of the folder.
+func lock(dir string) (*flock.Flock, error) {
+	l := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("another edge runs on %s", dir)
+	}
+	return l, nil
+}

@@ -1,0 +1,231 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hodihq/hodi/tunnel/journal"
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+const (
+	maxBody   = 256 << 10
+	maxHeader = 64 << 10
+
+	headerWithin = 10 * time.Second // of the connection, or of the first byte of a further request
+	bodyWithin   = 10 * time.Second // of the header
+	storeWithin  = 10 * time.Second // of the body
+	answerWithin = 10 * time.Second // of the storing
+	idleFor      = 75 * time.Second // between two requests of one connection
+
+	retryBusy = 5 * time.Second  // when the disk cannot store
+	retryFull = 60 * time.Second // when the endpoint is over its share
+)
+
+// accepted answers a notice that is on disk: the form that Safaricom's own listeners answer with.
+const accepted = `{"ResultCode":0,"ResultDesc":"Accepted"}`
+
+// ingress takes callbacks. It never looks into a body: whatever is posted to a known key is stored as it came.
+type ingress struct {
+	journal interface {
+		Append(ctx context.Context, endpoint string, e wire.Entry) (uint64, error)
+	}
+	find  func(key string) (place, bool)
+	log   *slog.Logger
+	ready atomic.Bool // it serves, and does not drain
+}
+
+func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	switch {
+	case strings.HasPrefix(path, "/c/"):
+		key, ref, _ := strings.Cut(path[len("/c/"):], "/")
+		in.callback(w, r, key, ref)
+	case path == "/healthz":
+		in.health(w, r, true)
+	case path == "/readyz":
+		in.health(w, r, in.ready.Load())
+	default:
+		refuse(w, http.StatusNotFound, "there is nothing here")
+	}
+}
+
+func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref string) {
+	to, ok := in.find(key)
+	if !ok {
+		refuse(w, http.StatusNotFound, "no such callback address")
+		return
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, http.StatusMethodNotAllowed, "callbacks are posted")
+		return
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		status, why := http.StatusBadRequest, "the body broke off"
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			status, why = http.StatusRequestEntityTooLarge, "the body is over 256 KiB"
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			status, why = http.StatusRequestTimeout, "the body stopped coming"
+		}
+		in.log.Warn("callback refused", "endpoint", to.endpoint, "remote", r.RemoteAddr, "status", status, "why", why)
+		refuse(w, status, why)
+		return
+	}
+
+	// From here on the callback is ours: Daraja delivers it once, and whether it waits for our answer is its affair.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeWithin)
+	defer cancel()
+	seq, err := in.journal.Append(ctx, to.endpoint, wire.Entry{
+		Received: time.Now(),
+		Kind:     to.kind,
+		Ref:      ref,
+		Remote:   r.RemoteAddr,
+		Header:   headerLines(r),
+		Body:     body,
+	})
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin))
+	if err != nil {
+		after, why := retryBusy, "it could not be stored"
+		if errors.Is(err, journal.ErrFull) {
+			after, why = retryFull, "the endpoint is full"
+		}
+		in.log.Error("callback not stored", "endpoint", to.endpoint, "remote", r.RemoteAddr, "error", err)
+		w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
+		refuse(w, http.StatusServiceUnavailable, why)
+		return
+	}
+	if in.log.Enabled(ctx, slog.LevelDebug) {
+		in.log.Debug("callback stored", "endpoint", to.endpoint, "seq", seq, "remote", r.RemoteAddr, "bytes", len(body))
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(accepted)))
+	io.WriteString(w, accepted)
+}
+
+// readBody reads the body, all of it, within its time, and sets aside no more memory than twice what has come.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWithin))
+	if r.ContentLength > maxBody {
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	var b bytes.Buffer
+	if n := r.ContentLength; n > 0 {
+		b.Grow(int(min(n, 4<<10)) + bytes.MinRead) // room to notice the end in
+	}
+	if _, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		return nil, err
+	}
+	if b.Cap() > b.Len()+b.Len()/2 {
+		return bytes.Clone(b.Bytes()), nil // it stays in memory for a while
+	}
+	return b.Bytes(), nil
+}
+
+// headerLines writes the header as lines, by name; the Host among them, which net/http keeps apart.
+func headerLines(r *http.Request) []byte {
+	var b bytes.Buffer
+	b.Grow(512)
+	b.WriteString("Host: " + r.Host + "\r\n")
+	r.Header.Write(&b)
+	return b.Bytes()
+}
+
+func (in *ingress) health(w http.ResponseWriter, r *http.Request, well bool) {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, http.StatusMethodNotAllowed, "ask with GET")
+	case !well:
+		refuse(w, http.StatusServiceUnavailable, "not ready")
+	default:
+		w.Header().Set("Cache-Control", "no-store")
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	}
+}
+
+// refuse answers with an RFC 9457 problem. The body of the request, if any, is not waited for.
+func refuse(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Connection", "close")
+	answer(w, status, struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(status), status, detail})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin))
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+// server is an http.Server that can be stopped at once: net/http waits five seconds for connections on which nothing
+// was ever asked.
+type server struct {
+	*http.Server
+	mu    sync.Mutex
+	fresh map[net.Conn]bool // accepted, and not a byte heard
+	ended bool
+}
+
+func (in *ingress) server(log *slog.Logger) *server { return newServer(in, log) }
+
+func newServer(h http.Handler, log *slog.Logger) *server {
+	s := &server{fresh: make(map[net.Conn]bool)}
+	s.Server = &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerWithin,
+		ReadTimeout:       headerWithin + bodyWithin, // also of what is left of a body that nobody wants
+		WriteTimeout:      headerWithin + bodyWithin + storeWithin + answerWithin,
+		IdleTimeout:       idleFor,
+		MaxHeaderBytes:    maxHeader - 4096, // net/http allows 4096 bytes more than it is told
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:         s.watch,
+	}
+	return s
+}
+
+func (s *server) watch(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.fresh, c)
+	case s.ended:
+		c.Close()
+	default:
+		s.fresh[c] = true
+	}
+}
+
+// stop takes nothing new, and waits for what is under way until ctx is done.
+func (s *server) stop(ctx context.Context) {
+	s.mu.Lock()
+	s.ended = true
+	for c := range s.fresh {
+		c.Close()
+	}
+	s.mu.Unlock()
+	if s.Shutdown(ctx) != nil {
+		s.Close()
+	}
+}
