@@ -13,8 +13,8 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-// serverLink is one link after its Welcome. Four goroutines share it, and run waits for them: send owns the place in
-// the history, read the incoming frames, acknowledge what the History knows of Acks, and the fourth closes the
+// serverLink is one link after its Welcome. Four goroutines share it: send owns the place in the history; read, in the
+// goroutine of run, the incoming frames; acknowledge what the History is told of Acks; and the fourth closes the
 // connection when one of the others ends or the seat is taken.
 type serverLink struct {
 	server     *Server
@@ -40,7 +40,6 @@ type serverLink struct {
 func (l *serverLink) run(ctx context.Context) error {
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.send(living, ctx) })
-	g.Go(func() error { return l.read() })
 	g.Go(func() error { return l.acknowledge(living) })
 	g.Go(func() error {
 		var err error
@@ -52,6 +51,8 @@ func (l *serverLink) run(ctx context.Context) error {
 		l.conn.Close(closing(err))
 		return err
 	})
+	err := l.read() // here, so that an idle link costs a goroutine less
+	g.Go(func() error { return err })
 	return g.Wait()
 }
 
