@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -91,20 +90,15 @@ func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem
 			}
 		}
 	}
-	if filter.After != "" {
-		if _, err := push.ParseCursor(filter.After); err != nil {
-			return badRequest("after is what the page before answered as next")
-		}
+	p := pageCursor(filter.After)
+	if p != nil {
+		return p
 	}
-	var p *problem
 	if filter.Limit, p = pageSize(r, 50, 200); p != nil {
 		return p
 	}
 	list, next, err := s.table.Callbacks(r.Context(), filter)
-	switch {
-	case errors.Is(err, correlate.ErrInvalid):
-		return badRequest("after is what the page before answered as next")
-	case err != nil:
+	if err != nil {
 		return s.internal("list callbacks", err)
 	}
 	out := make([]callbackView, len(list))

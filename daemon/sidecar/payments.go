@@ -141,12 +141,12 @@ func (s *Sidecar) listPayments(w http.ResponseWriter, r *http.Request) *problem 
 	if filter.To, p = instant(q.Get("to"), true); p != nil {
 		return p
 	}
+	if p = pageCursor(filter.After); p != nil {
+		return p
+	}
 	head := s.cursor(s.hub.Head()) // before the list is read
 	payments, next, err := s.table.Payments(r.Context(), filter)
-	switch {
-	case errors.Is(err, correlate.ErrInvalid), errors.Is(err, correlate.ErrNotFound):
-		return badRequest("after is what the page before answered as next")
-	case err != nil:
+	if err != nil {
 		return s.internal("list payments", err)
 	}
 	reply(w, http.StatusOK, struct {

@@ -280,6 +280,17 @@ func pageSize(r *http.Request, standard, most int) (int, *problem) {
 	return n, nil
 }
 
+// pageCursor checks ?after= of a list.
+func pageCursor(after string) *problem {
+	if after == "" {
+		return nil
+	}
+	if _, err := push.ParseCursor(after); err != nil {
+		return badRequest("after is what the page before answered as next")
+	}
+	return nil
+}
+
 // getHealth says that the process serves.
 func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
