@@ -6,7 +6,7 @@
 import { HodiError, Present, initiate, newKey, subscribe } from "/client.js";
 import { ago, clock, date, isPhone, money, phone, showReceipt, spelled } from "./format.js";
 import { mark } from "./marks.js";
-import { choose as chooseLanguage, chosen, say } from "./words.js";
+import { choose as chooseLanguage, chosen, say, whole } from "./words.js";
 
 const session = decodeURIComponent(location.pathname.split("/")[2] ?? "");
 const at = (id) => document.getElementById(id);
@@ -443,7 +443,7 @@ function part(name) {
 }
 
 function reason(data) {
-  return (lang === "sw" && data.reasonSw) || data.reason || "";
+  return whole((lang === "sw" && data.reasonSw) || data.reason || "");
 }
 
 // To the customer in the customer's words; an outcome that is newer than this page, in the words that came with it.

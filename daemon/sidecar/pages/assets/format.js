@@ -3,6 +3,7 @@
 import { say } from "./words.js";
 
 const nairobi = "Africa/Nairobi";
+const nbsp = "\u00a0";
 
 /** KES 1,234 or 1,234.50, without the currency. @param {number} amount */
 export function money(amount) {
@@ -47,9 +48,9 @@ export function ago(ms, lang) {
 export function phone(number) {
   const digits = number.replace(/[\s-]/g, "");
   const local = /^(?:\+?254|0)(\d{3})(\d{3})(\d{3})$/.exec(digits);
-  if (local) return `0${local[1]} ${local[2]} ${local[3]}`;
+  if (local) return `0${local[1]}${nbsp}${local[2]}${nbsp}${local[3]}`;
   const masked = /^254(\d{3})\*+(\d{3})$/.exec(digits);
-  if (masked) return `0${masked[1]} ••• ${masked[2]}`;
+  if (masked) return `0${masked[1]}${nbsp}•••${nbsp}${masked[2]}`;
   return number;
 }
 

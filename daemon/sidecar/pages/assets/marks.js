@@ -4,7 +4,7 @@
 
 const namespace = "http://www.w3.org/2000/svg";
 const shapes = {
-  waiting: [["circle", { cx: 32, cy: 32, r: 25, class: "ring" }], ["circle", { cx: 32, cy: 32, r: 9, class: "core" }]],
+  waiting: [["circle", { cx: 32, cy: 32, r: 26.5, class: "ring" }], ["circle", { cx: 32, cy: 32, r: 9, class: "core" }]],
   paid: [["circle", { cx: 32, cy: 32, r: 29, class: "fill" }], ["path", { d: "M19 33.5 28.5 43 46 24", class: "cut" }]],
   failed: [["rect", { x: 5, y: 5, width: 54, height: 54, rx: 9, class: "fill" }], ["path", { d: "M22 22 42 42M42 22 22 42", class: "cut" }]],
   unknown: [["path", { d: "M32 2.5 61.5 32 32 61.5 2.5 32Z", class: "fill round" }], ["path", { d: "M32 19v15.5M32 44v.2", class: "cut" }]],

@@ -7,7 +7,7 @@ import { subscribe } from "/client.js";
 import { ago, clock, date, day, midnight, money, phone, showReceipt, spelled } from "./format.js";
 import { Ledger } from "./ledger.js";
 import { mark, shapeOf } from "./marks.js";
-import { choose as chooseLanguage, chosen, say } from "./words.js";
+import { choose as chooseLanguage, chosen, say, whole } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 // The server is asked after when it has been silent for `probe`; a till that has heard nothing for `doubt` is not live.
@@ -153,6 +153,9 @@ function newest() {
   for (const element of box.querySelectorAll("[data-say]")) element.textContent = word(element.dataset.say);
   put(box, "word", word(`till.${data.status}`));
   put(box, "amount", data.amount == null ? "–" : money(data.amount));
+  box.querySelector(".sum").classList.toggle("long", part(box, "amount").textContent.length > 7);
+  put(box, "do", data.status === "UNKNOWN" ? word("till.unknown.do") : "");
+  part(box, "do").hidden = data.status !== "UNKNOWN";
   put(box, "reason", sentence(data));
   put(box, "reference", data.accountReference || word("till.noreference"));
   part(box, "reference").classList.toggle("absent", !data.accountReference);
@@ -166,14 +169,14 @@ function newest() {
   put(box, "asof", updates?.lastHeard ? word("till.asof", { time: clock(updates.lastHeard, true) }) : "");
 }
 
-// What the cashier is to know and do. What is paid and checked needs no sentence.
+// What the cashier is to know and do. What is paid and checked needs no sentence. A payment without ids cannot be asked
+// about: its own sentence stands then, which promises nothing.
 function sentence(data) {
-  const told = (lang === "sw" && data.reasonSw) || data.reason || "";
+  const told = whole((lang === "sw" && data.reasonSw) || data.reason || "");
   if (data.status === "SUCCESS") return data.amountChecked === false ? word("till.unchecked") : "";
   if (data.status === "PENDING") return word("till.pending.do");
-  if (data.status !== "UNKNOWN") return told;
-  const first = word("till.unknown.do");
-  return told && !told.toLowerCase().includes(first.toLowerCase()) ? `${first}. ${told}` : told || first;
+  if (data.status === "UNKNOWN" && (data.merchantRequestId || data.checkoutRequestId)) return word("till.unknown.asking");
+  return told;
 }
 
 function totals() {
@@ -268,7 +271,8 @@ function plain(text) {
 function announce(data) {
   const facts = [
     word(`till.${data.status}`), data.amount == null ? "" : `KES ${money(data.amount)}`, data.accountReference,
-    data.mpesaReceiptNumber && spelled(data.mpesaReceiptNumber), sentence(data),
+    data.mpesaReceiptNumber && spelled(data.mpesaReceiptNumber),
+    data.status === "UNKNOWN" && word("till.unknown.do"), sentence(data),
   ];
   at("announce").textContent = facts.filter(Boolean).join(", ");
 }

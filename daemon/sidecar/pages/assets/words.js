@@ -84,6 +84,7 @@ export const words = {
     "till.FAILED": "Not paid",
     "till.UNKNOWN": "Not known",
     "till.unknown.do": "Do not charge again",
+    "till.unknown.asking": "Nobody can say yet whether this was paid. We are checking with M-Pesa.",
     "till.pending.do": "Waiting for the customer's PIN",
     "till.unchecked": "M-Pesa did not confirm the amount",
     "till.empty": "No payments yet today",
@@ -198,6 +199,7 @@ export const words = {
     "till.FAILED": "Haijalipwa",
     "till.UNKNOWN": "Haijulikani",
     "till.unknown.do": "Usitoze tena",
+    "till.unknown.asking": "Bado haijulikani kama malipo haya yamefanyika. Tunathibitisha na M-Pesa.",
     "till.pending.do": "Tunasubiri PIN ya mteja",
     "till.unchecked": "M-Pesa haikuthibitisha kiasi",
     "till.empty": "Bado hakuna malipo leo",
@@ -243,7 +245,12 @@ export const words = {
  */
 export function say(lang, key, facts = {}) {
   const text = words[lang]?.[key] ?? words.en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (_, name) => facts[name] ?? "");
+  return whole(text.replace(/\{(\w+)\}/g, (_, name) => facts[name] ?? ""));
+}
+
+/** Keeps a name with a hyphen on one line. @param {string} text */
+export function whole(text) {
+  return text.replace(/M-Pesa/g, "M-\u2060Pesa");
 }
 
 /** The language that the reader chose, or that the browser asks for. @returns {"en"|"sw"} */
