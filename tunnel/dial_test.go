@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,8 +62,18 @@ func (c *counted) Close() error {
 
 func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
 	inWorld(t, func(w *world) {
-		// A bad path: a packet takes 700 ms, so a handshake takes longer than a try gets that hears nothing.
+		// A bad path: a packet takes 700 ms, and what would finish a handshake is lost the first time. So it takes
+		// longer than a try gets that hears nothing.
 		w.latency = 700 * time.Millisecond
+		var mu sync.Mutex
+		sent := make(map[string]int)
+		w.dropping(func(p simnet.Packet) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			to := p.To.String()
+			sent[to]++
+			return p.From.String() == edgeAddr.String() && (sent[to] == 2 || sent[to] == 3)
+		})
 		e, s := w.edge(), newSink()
 		w.history.add("duka", 1, "")
 		c := w.sidecar("duka", s)
@@ -70,6 +81,7 @@ func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
 		if n := w.log.count("who=edge", "link up"); n != 1 {
 			t.Errorf("%d of the tries said hello\n%s", n, &w.log)
 		}
+		w.dropping(nil)
 		time.Sleep(10 * time.Second)
 		if !c.Status().Connected || len(s.welcomed()) != 1 {
 			t.Errorf("the link did not last\n%s", &w.log)
@@ -82,13 +94,36 @@ func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
 	})
 }
 
+func TestOfTriesThatFinishTogetherOneSaysHelloAndTheOthersAreClosed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		// The network holds back whatever the edge answers until 1.4 s after the first try, by when there are three.
+		began := time.Now()
+		w.delay = func(p simnet.Packet) time.Duration {
+			if p.From.String() == edgeAddr.String() {
+				return max(w.latency, time.Until(began.Add(1400*time.Millisecond)))
+			}
+			return w.latency
+		}
+		e, s := w.edge(), newSink()
+		w.history.add("duka", 1, "")
+		c := w.sidecar("duka", s)
+		w.delivered(2*time.Second, s, callbacks(1, 1, ""))
+		time.Sleep(time.Minute)
+		if n := w.log.count("who=edge", "link up"); n != 1 {
+			t.Errorf("%d of the tries said hello\n%s", n, &w.log)
+		}
+		c.stop()
+		e.stop() // and nothing is left running, or the bubble does not end
+	})
+}
+
 func TestHealingIsQuick(t *testing.T) {
 	inWorld(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		c := w.sidecar("duka", s)
 		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
 		var took []time.Duration
-		for i := range 200 {
+		for i := range 100 {
 			w.dropping(everything)
 			time.Sleep(6*time.Second + time.Duration(i)*7*time.Millisecond)
 			w.history.add("duka", 1, "")
@@ -96,9 +131,9 @@ func TestHealingIsQuick(t *testing.T) {
 			took = append(took, w.delivered(5*time.Second, s, callbacks(1, i+1, "")))
 		}
 		slices.Sort(took)
-		t.Logf("first delivery after healing: p50 %v, p99 %v, most %v", took[99], took[197], took[199])
-		if took[197] > time.Second {
-			t.Errorf("p99 of %v", took[197])
+		t.Logf("first delivery after healing: p50 %v, p99 %v, most %v", took[49], took[98], took[99])
+		if took[98] > time.Second {
+			t.Errorf("p99 of %v", took[98])
 		}
 		c.stop()
 		e.stop()

@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func (w *world) forge(serve func(say func(...wire.Frame), frames *wire.Reader)) 
 	conf := w.ca.server()
 	conf.NextProtos = []string{wire.ALPN}
 	tr := &quic.Transport{Conn: quiet{socket}}
-	listener, err := tr.Listen(conf, &quic.Config{InitialPacketSize: 1200})
+	listener, err := tr.Listen(conf, &quic.Config{InitialPacketSize: 1200, KeepAlivePeriod: time.Second})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -46,11 +47,13 @@ func (w *world) forge(serve func(say func(...wire.Frame), frames *wire.Reader)) 
 			}()
 		}
 	}()
-	return func() {
+	stop = sync.OnceFunc(func() {
 		listener.Close()
 		tr.Close()
 		socket.Close()
-	}
+	})
+	w.t.Cleanup(stop)
+	return stop
 }
 
 func entries(seqs ...uint64) (list []wire.Frame) {

@@ -178,7 +178,7 @@ func (s *sink) Welcome(_ context.Context, w wire.Welcome) error {
 	return nil
 }
 
-func (s *sink) Apply(_ context.Context, epoch wire.Epoch, entries []wire.Entry) error {
+func (s *sink) Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error {
 	s.mu.Lock()
 	before := s.before
 	s.mu.Unlock()
@@ -186,6 +186,9 @@ func (s *sink) Apply(_ context.Context, epoch wire.Epoch, entries []wire.Entry) 
 		if err := before(entries); err != nil {
 			return err
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,11 +39,13 @@ func (w *world) peer() *peer {
 	if err != nil {
 		w.t.Fatalf("peer: %v", err)
 	}
-	return &peer{w: w, conn: conn, stream: stream, frames: wire.NewReader(stream), close: func() {
+	p := &peer{w: w, conn: conn, stream: stream, frames: wire.NewReader(stream), close: sync.OnceFunc(func() {
 		conn.CloseWithError(0, "")
 		tr.Close()
 		socket.Close()
-	}}
+	})}
+	w.t.Cleanup(p.close)
+	return p
 }
 
 // quiet spares quic-go the complaint that there are no buffers to enlarge.
@@ -157,21 +160,26 @@ func TestNobodyIsLetInWithoutAProperHello(t *testing.T) {
 	for name, c := range map[string]struct {
 		say  []byte
 		code wire.CloseCode
+		late bool // only its deadline ends it
 	}{
-		"a token that nobody has":    {wire.Append(nil, &wire.Hello{Version: wire.Version, Token: []byte("guess")}), wire.CloseUnauthorized},
-		"another version":            {wire.Append(nil, &wire.Hello{Version: wire.Version + 1}), wire.CloseVersion},
-		"an ack first":               {wire.Append(nil, &wire.Ack{}), wire.CloseProtocol},
-		"a ping first":               {wire.Append(nil, &wire.Ping{}), wire.CloseProtocol},
-		"a hello over its limit":     {[]byte{byte(wire.TypeHello), 0, 0x10, 1}, wire.CloseProtocol},
-		"half a hello, then nothing": {wire.Append(nil, hello("duka", 1, wire.Cursor{}))[:20], wire.CloseProtocol},
-		"unknown frames without end": {append([]byte{0x7f, 0, 0x40, 0}, make([]byte, 16384)...), wire.CloseProtocol},
+		"a token that nobody has":    {wire.Append(nil, &wire.Hello{Version: wire.Version, Token: []byte("guess")}), wire.CloseUnauthorized, false},
+		"another version":            {wire.Append(nil, &wire.Hello{Version: wire.Version + 1}), wire.CloseVersion, false},
+		"an ack first":               {wire.Append(nil, &wire.Ack{}), wire.CloseProtocol, false},
+		"a ping first":               {wire.Append(nil, &wire.Ping{}), wire.CloseProtocol, false},
+		"a hello over its limit":     {[]byte{byte(wire.TypeHello), 0, 0x10, 1}, wire.CloseProtocol, false},
+		"half a hello, then nothing": {wire.Append(nil, hello("duka", 1, wire.Cursor{}))[:20], wire.CloseProtocol, true},
+		"unknown frames without end": {append([]byte{0x7f, 0, 0x40, 0}, make([]byte, 16384)...), wire.CloseProtocol, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				e := w.edge()
 				p := w.peer()
 				p.bytes(c.say)
-				if code := p.ended(8 * time.Second); code != c.code {
+				within := time.Second
+				if c.late {
+					within = 8 * time.Second
+				}
+				if code := p.ended(within); code != c.code {
 					t.Errorf("closed with %q, want %q", code, c.code)
 				}
 				if links := e.Links(); len(links) != 0 {

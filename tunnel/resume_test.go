@@ -147,6 +147,7 @@ func TestADrainingEdgeSendsItsSidecarsAwayAndTheyComeBackAtOnce(t *testing.T) {
 		w.history.add("duka", 1, "")
 		c := w.sidecar("duka", s)
 		w.delivered(5*time.Second, s, callbacks(1, 1, ""))
+		time.Sleep(5 * time.Second)
 		began := time.Now()
 		e.stop()
 		if took := time.Since(began); took > 100*time.Millisecond {
@@ -154,7 +155,7 @@ func TestADrainingEdgeSendsItsSidecarsAwayAndTheyComeBackAtOnce(t *testing.T) {
 		}
 		w.history.add("duka", 1, "")
 		e = w.edge()
-		w.delivered(700*time.Millisecond, s, callbacks(1, 2, ""))
+		w.delivered(200*time.Millisecond, s, callbacks(1, 2, ""))
 		if err := c.Status().LastError; err == "" {
 			t.Error("no reason for the link that ended")
 		}

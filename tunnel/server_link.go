@@ -136,9 +136,6 @@ func (l *serverLink) read() error {
 		}
 		switch f := frame.(type) {
 		case *wire.Ack:
-			if !l.seat.holds(l) {
-				return endingf(wire.CloseDisplaced, "tunnel: late ack of %d refused", f.Seq)
-			}
 			if !l.flight.ack(f.Seq) {
 				return endingf(wire.CloseProtocol, "tunnel: ack of %d, which was not sent", f.Seq)
 			}
@@ -157,7 +154,7 @@ func (l *serverLink) read() error {
 }
 
 // acknowledge tells the History how far the sidecar is: the newest Ack, whenever the one before is written down. The
-// last one is told even when the link has ended.
+// last one is told even when the link has ended; but not when it was displaced, for the seat is the fence.
 func (l *serverLink) acknowledge(living context.Context) error {
 	var told uint64
 	for {

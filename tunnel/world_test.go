@@ -27,6 +27,7 @@ type world struct {
 	history *history
 	log     lines
 	latency time.Duration
+	delay   func(simnet.Packet) time.Duration // instead of latency, if set
 	router  router
 	ports   atomic.Int64 // given away
 	key     [32]byte
@@ -76,7 +77,7 @@ type socket struct {
 func (s *socket) Close() error { return s.close() }
 
 func (w *world) socket(addr *net.UDPAddr) net.PacketConn {
-	link := &simnet.SimulatedLink{Latency: w.latency, UploadPacket: &w.router}
+	link := &simnet.SimulatedLink{Latency: w.latency, LatencyFunc: w.delay, UploadPacket: &w.router}
 	s := &socket{SimConn: simnet.NewBlockingSimConn(addr, link), link: link}
 	link.Start()
 	w.router.AddNode(addr, link)
@@ -103,30 +104,32 @@ func (w *world) edge() *edge {
 		},
 	}
 	go func() { e.done <- e.Serve(ctx, e.socket) }()
+	w.t.Cleanup(e.stop)
 	return e
 }
 
 type edge struct {
 	*tunnel.Server
-	world  *world
-	cancel context.CancelFunc
-	socket net.PacketConn
-	done   chan error
+	world   *world
+	cancel  context.CancelFunc
+	socket  net.PacketConn
+	done    chan error
+	stopped sync.Once
 }
 
 // stop drains the edge.
 func (e *edge) stop() {
-	e.world.t.Helper()
-	e.cancel()
-	if err := <-e.done; err != nil {
-		e.world.t.Errorf("serve: %v", err)
-	}
-	e.socket.Close()
+	e.stopped.Do(func() {
+		e.cancel()
+		if err := <-e.done; err != nil {
+			e.world.t.Errorf("serve: %v", err)
+		}
+		e.socket.Close()
+	})
 }
 
 // kill ends the edge without a word to anybody.
 func (e *edge) kill() {
-	e.world.t.Helper()
 	e.world.dropping(func(p simnet.Packet) bool { return p.From.String() == edgeAddr.String() })
 	e.stop()
 	e.world.dropping(nil)
@@ -147,22 +150,25 @@ func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Cli
 		m(c.Client)
 	}
 	go func() { c.done <- c.Run(ctx) }()
+	w.t.Cleanup(c.stop)
 	return c
 }
 
 type sidecar struct {
 	*tunnel.Client
-	world  *world
-	cancel context.CancelFunc
-	done   chan error
+	world   *world
+	cancel  context.CancelFunc
+	done    chan error
+	stopped sync.Once
 }
 
 func (c *sidecar) stop() {
-	c.world.t.Helper()
-	c.cancel()
-	if err := <-c.done; err != nil {
-		c.world.t.Errorf("run: %v", err)
-	}
+	c.stopped.Do(func() {
+		c.cancel()
+		if err := <-c.done; err != nil {
+			c.world.t.Errorf("run: %v", err)
+		}
+	})
 }
 
 // soon waits until ok holds, and says how long that took.
