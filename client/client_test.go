@@ -1,0 +1,533 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/hodihq/hodi/client"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+func TestEventsComeTypedAndInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar/", client.WithHTTPClient(n.client()), client.WithKey("app-key")), id(3))
+		k := s.turn()
+		if k.url != "/events?after="+id(3) || k.key != "Bearer app-key" {
+			t.Errorf("it asks for %s with %q", k.url, k.key)
+		}
+		paid := event(4)
+		paid.Type, paid.Final, paid.Data.Status, paid.Data.ResultCode, paid.Data.Amount, paid.Data.MpesaReceiptNumber = push.PaymentCompleted, true, push.Success, "0", 7150, "RKK1AAAA1A"
+		k.send(paid)
+		if m := <-sub.messages; m != paid {
+			t.Errorf("got %+v, want %+v", m, paid)
+		}
+		k.send(event(5), event(6))
+		sub.want(5, 6)
+		sub.wantStopped(k)
+	})
+}
+
+func TestSessionIsAskedForByItsName(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := one(t, client.New("ws://sidecar/hodi", client.WithHTTPClient(n.client())), "order 1/2", "")
+		k := s.turn()
+		if k.url != "/hodi/sessions/order%201%2F2/websocket" || k.key != "" {
+			t.Errorf("it asks for %s with %q", k.url, k.key)
+		}
+		k.send(event(5))
+		sub.want(5)
+		sub.wantStopped(k)
+	})
+}
+
+func TestCutConnectionGoesOnAfterTheLastMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", "")
+		k := s.turn()
+		k.send(event(5), event(6))
+		sub.want(5, 6)
+		for i, end := range []func(*turn){(*turn).drop, func(k *turn) { k.close(1001, "the sidecar stops") }, func(k *turn) { k.close(1012, "") },
+			func(k *turn) { k.close(1000, "") }, func(k *turn) { k.close(4408, "slow") }, func(k *turn) { k.close(1011, "") }} {
+			began := time.Now()
+			end(k)
+			k = s.turn()
+			if want := "/sessions/order-1/websocket?after=" + id(6+uint64(i)); k.url != want {
+				t.Errorf("it asks for %s, want %s", k.url, want)
+			}
+			if took := time.Since(began); took > 150*time.Millisecond {
+				t.Errorf("end %d: it took %s to come back", i, took)
+			}
+			k.send(event(7 + uint64(i)))
+			sub.want(7 + uint64(i))
+		}
+		sub.wantStopped(k)
+	})
+}
+
+func TestWhatWasGivenIsNotGivenAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(4))
+		k := s.turn()
+		replay := event(6)
+		replay.Type, replay.Replay = push.PaymentCompleted, true
+		k.send(event(4), event(5), event(5), event(6), replay, event(3), event(7))
+		sub.want(5, 6, 7)
+		k.drop()
+		k = s.turn()
+		k.send(event(6), event(7), event(8))
+		sub.want(8)
+		sub.wantNothing()
+		sub.wantStopped(k)
+	})
+}
+
+func TestGapIsSeenAndReadingGoesOnFromIt(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(900))
+		k := s.turn()
+		pruned := event(40) // a restored disk: the same history, but shorter
+		pruned.Gap = true
+		k.send(pruned, event(41))
+		if m := <-sub.messages; !m.Gap || m.ID.Seq != 40 {
+			t.Errorf("got %+v, want the gap", m)
+		}
+		sub.want(41)
+		k.drop()
+		k = s.turn()
+		if want := "/sessions/order-1/websocket?after=" + id(41); k.url != want {
+			t.Errorf("it asks for %s, want %s", k.url, want)
+		}
+		anew := event(1) // a new disk: another history, which starts at 1
+		anew.Gap, anew.ID.Epoch = true, epoch+1
+		next := event(2)
+		next.ID.Epoch = epoch + 1
+		k.send(anew, anew, next)
+		if m := <-sub.messages; !m.Gap || m.ID.Epoch != epoch+1 {
+			t.Errorf("got %+v, want the gap", m)
+		}
+		sub.want(1, 2) // a gap is told as often as it comes
+		sub.wantStopped(k)
+	})
+}
+
+func TestStreamOfAllThatIsCutBeforeItsFirstEventMissesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
+		k := s.turn()
+		if want := "/events?after=" + id(7); k.url != want {
+			t.Errorf("it asks for %s, want %s", k.url, want)
+		}
+		s.head = func(http.ResponseWriter) { t.Error("the head is asked for again") }
+		k.drop()
+		k = s.turn()
+		if want := "/events?after=" + id(7); k.url != want {
+			t.Errorf("after the cut it asks for %s, want %s", k.url, want)
+		}
+		k.send(event(8))
+		sub.want(8)
+		sub.wantStopped(k)
+	})
+}
+
+func TestKeyThatMayListenButNotListIsListenedWith(t *testing.T) {
+	for _, answer := range []func(w http.ResponseWriter){
+		func(w http.ResponseWriter) { w.WriteHeader(403) },
+		func(w http.ResponseWriter) { w.WriteHeader(404) },
+		func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"payments":[]}`) },
+		func(w http.ResponseWriter) { _, _ = io.WriteString(w, `<html>`) },
+	} {
+		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+			s.head = answer
+			sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
+			k := s.turn()
+			if k.url != "/events" {
+				t.Errorf("it asks for %s", k.url)
+			}
+			k.send(event(8))
+			sub.want(8)
+			sub.wantStopped(k)
+		})
+	}
+}
+
+func TestPermanentErrorIsGivenOnceAndEndsTheSequence(t *testing.T) {
+	for code, status := range map[websocket.StatusCode]int{4400: 400, 4401: 401, 4403: 403, 4404: 404} {
+		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+			sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(4))
+			k := s.turn()
+			k.send(event(5))
+			sub.want(5)
+			k.close(code, "no-such-session")
+			wantError(t, sub.wantEnd(), status, "no-such-session")
+			if tries := len(n.tries()); tries != 1 {
+				t.Errorf("after %d it tried %d times", code, tries)
+			}
+		})
+	}
+	for _, status := range []int{401, 403, 404} {
+		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+			s.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, `{"title":"x","detail":"this key may not listen"}`)
+				return true
+			}
+			c := client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKey("very-secret-key"))
+			wantError(t, all(t, c, "").wantEnd(), status, "this key may not listen")
+			wantError(t, one(t, c, "order-1", "").wantEnd(), status, "this key may not listen")
+		})
+	}
+}
+
+func wantError(t *testing.T, err error, status int, reason string) {
+	t.Helper()
+	var e *client.Error
+	if !errors.As(err, &e) || e.Status != status || !strings.Contains(e.Reason, reason) || !strings.Contains(err.Error(), reason) {
+		t.Errorf("the error is %v, want %d and %q", err, status, reason)
+	}
+}
+
+func TestWhatCannotBeAskedForIsAnErrorAtOnce(t *testing.T) {
+	for _, base := range []string{"", "sidecar:8787", "ftp://sidecar", "http://", "http://%zz", "/events"} {
+		for _, err := range client.New(base).Events(t.Context(), "") {
+			wantError(t, err, 0, "base address")
+		}
+	}
+	for _, session := range []string{"", ".", ".."} {
+		count := 0
+		for _, err := range client.New("http://127.0.0.1:1").Session(session).Events(t.Context(), "") {
+			wantError(t, err, 0, "no session")
+			count++
+		}
+		if count != 1 {
+			t.Errorf("session %q gave %d results, want one error", session, count)
+		}
+	}
+}
+
+func all2(t *testing.T, c *client.Client) func(func(push.Message, error) bool) {
+	return c.Events(t.Context(), "")
+}
+
+func TestMessageThatCannotBeReadIsAnError(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		k := s.turn()
+		k.send(event(5))
+		k.text(`{"type":"PAYMENT_UPDATE","id":7}`)
+		sub.want(5)
+		wantError(t, sub.wantEnd(), 0, "cannot be read")
+		close(k.done)
+	})
+}
+
+func TestRetriesAreSoonAtFirstAndNeverRare(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		k := s.turn()
+		k.send(event(5))
+		sub.want(5)
+		n.sever()
+		k.drop()
+		time.Sleep(5 * time.Minute)
+		tries := n.tries()[1:]
+		if first := tries[1].Sub(tries[0]); first > 250*time.Millisecond {
+			t.Errorf("the second try came %s after the first", first)
+		}
+		for i := range tries[1:] {
+			if gap := tries[i+1].Sub(tries[i]); gap > 3*time.Second || i > 8 && gap < time.Second {
+				t.Errorf("try %d came after %s", i+1, gap)
+			}
+		}
+		n.heal()
+		healed := time.Now()
+		k = s.turn()
+		if took := time.Since(healed); took > 3*time.Second {
+			t.Errorf("after the network healed it took %s", took)
+		}
+		if want := "/events?after=" + id(5); k.url != want {
+			t.Errorf("it asks for %s, want %s", k.url, want)
+		}
+		k.send(event(6))
+		sub.want(6)
+		sub.wantStopped(k)
+	})
+}
+
+func TestSidecarThatIsBusyIsLeftAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		until := time.Now().Add(9 * time.Second)
+		s.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+			if time.Now().After(until) {
+				return false
+			}
+			w.Header().Set("Retry-After", "10")
+			w.WriteHeader(503)
+			return true
+		}
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
+		k := s.turn()
+		if tries := len(n.tries()); tries != 3 { // one refused, the head, the stream
+			t.Errorf("it tried %d times", tries)
+		}
+		for range 4 {
+			k.close(1013, "overloaded")
+			began := time.Now()
+			k = s.turn()
+			if took := time.Since(began); took < time.Second {
+				t.Errorf("an overloaded sidecar was asked again after %s", took)
+			}
+		}
+		sub.wantStopped(k)
+	})
+}
+
+func TestSidecarThatGoesSilentIsFoundOut(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		k := s.turn()
+		k.send(event(5))
+		sub.want(5)
+		n.sever()
+		n.heal() // what was open stays dead
+		began := time.Now()
+		again := s.turn()
+		if took := time.Since(began); took > 35*time.Second {
+			t.Errorf("a dead sidecar was noticed after %s", took)
+		}
+		close(k.done)
+		if want := "/events?after=" + id(5); again.url != want {
+			t.Errorf("it asks for %s, want %s", again.url, want)
+		}
+		sub.wantStopped(again)
+	})
+}
+
+func TestQuietButLivingSidecarIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		k := s.turn()
+		reading := k.conn.CloseRead(t.Context())
+		time.Sleep(10 * time.Minute) // it is asked, and answers
+		for range 40 {
+			time.Sleep(15 * time.Second) // it asks, and is answered
+			if err := k.conn.Ping(t.Context()); err != nil {
+				t.Fatalf("the subscriber does not answer: %v", err)
+			}
+		}
+		k.send(event(5))
+		sub.want(5)
+		if tries := len(n.tries()); tries != 1 {
+			t.Errorf("it connected %d times", tries)
+		}
+		sub.stop()
+		<-reading.Done()
+		close(k.done)
+		if err := sub.wantEnd(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLoopThatIsSlowMissesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		const events = 500
+		c := client.New("http://sidecar", client.WithHTTPClient(n.client()))
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan struct{})
+		go func() { // each connection is written to until it does not take more for ten seconds
+			defer close(served)
+			for next := uint64(1); next <= events; {
+				k := s.turn()
+				after, _ := push.ParseCursor(strings.TrimPrefix(k.url, "/events?after="))
+				for next = after.Seq + 1; next <= events; next++ {
+					b, _ := json.Marshal(event(next))
+					write, stop := context.WithTimeout(t.Context(), 10*time.Second)
+					err := k.conn.Write(write, websocket.MessageText, b)
+					stop()
+					if err != nil {
+						break
+					}
+				}
+				if next > events {
+					<-ctx.Done()
+				}
+				k.drop()
+			}
+		}()
+		got := uint64(0)
+		for m, err := range c.Events(ctx, id(0)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got++; m.ID.Seq != got {
+				t.Fatalf("got event %d, want %d", m.ID.Seq, got)
+			}
+			if got%100 == 50 {
+				time.Sleep(time.Minute)
+			}
+			if got == events {
+				break
+			}
+		}
+		cancel()
+		<-served
+	})
+}
+
+func TestLoopThatBreaksEndsTheConnectionBeforeItGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			k := s.turn()
+			k.send(event(5), event(6))
+			k.wantEnd()
+		}()
+		for range client.New("http://sidecar", client.WithHTTPClient(n.client())).Events(t.Context(), id(4)) {
+			break
+		}
+		synctest.Wait()
+		select {
+		case <-served:
+		default:
+			t.Error("the connection is still open")
+		}
+		go func() { k := s.turn(); k.send(event(7)); <-n.done; close(k.done) }()
+		began := time.Now()
+		for range client.New("http://sidecar", client.WithHTTPClient(n.client())).Events(t.Context(), id(6)) {
+			n.sever()
+			break
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("ending a dead connection took %s", took)
+		}
+	})
+}
+
+func TestSequenceEndsWithItsContextWhereverItIs(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		c := client.New("http://sidecar", client.WithHTTPClient(n.client()))
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for m, err := range c.Events(done, "") {
+			t.Errorf("the context was done before, but there is %+v, %v", m, err)
+		}
+		n.sever()
+		sub := all(t, c, id(4)) // which is trying
+		time.Sleep(time.Minute)
+		sub.stop()
+		synctest.Wait()
+		if err := sub.wantEnd(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestKeyIsAskedForBeforeEachConnection(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		asked := 0
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKeyFunc(func(context.Context) (string, error) {
+			if asked++; asked == 2 {
+				return "", errors.New("the vault is closed")
+			}
+			return fmt.Sprint("key-", asked), nil
+		})), id(4))
+		k := s.turn()
+		if k.key != "Bearer key-1" {
+			t.Errorf("the key is %q", k.key)
+		}
+		k.drop()
+		if k = s.turn(); k.key != "Bearer key-3" {
+			t.Errorf("the key is %q", k.key)
+		}
+		sub.wantStopped(k)
+	})
+}
+
+func TestLogTellsNeitherSessionNorKey(t *testing.T) {
+	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		var log bytes.Buffer
+		n.sever()
+		c := client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKey("very-secret-key"), client.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		sub := one(t, c, "0123456789abcdef", id(4))
+		time.Sleep(10 * time.Second)
+		n.heal()
+		k := s.turn()
+		k.close(1001, "going")
+		k = s.turn()
+		sub.wantStopped(k)
+		if text := log.String(); !strings.Contains(text, "network is unreachable") || !strings.Contains(text, "going") || strings.Contains(text, "0123456789abcdef") || strings.Contains(text, "very-secret") {
+			t.Errorf("the log is %s", text)
+		}
+	})
+}
+
+func TestKeyDoesNotFollowARedirect(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s was asked with %q", r.URL, r.Header.Get("Authorization"))
+	}))
+	defer elsewhere.Close()
+	tried := make(chan struct{}, 100)
+	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tried <- struct{}{}
+		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer sidecar.Close()
+	sub := all(t, client.New(sidecar.URL, client.WithKey("key")), "")
+	<-tried
+	<-tried
+	<-tried
+	sub.stop()
+	if err := sub.wantEnd(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOverRealSockets(t *testing.T) {
+	s := newSidecar(t)
+	server := httptest.NewServer(s)
+	defer server.Close()
+	c := client.New(server.URL, client.WithKey("key"))
+	sub, session := all(t, c, ""), one(t, c, "order-1", id(20))
+	for range 2 {
+		k := s.turn()
+		if strings.HasPrefix(k.url, "/events") {
+			k.send(event(8), event(9))
+			sub.want(8, 9)
+			k.drop()
+		} else {
+			k.send(event(21))
+			session.want(21)
+			k.close(1012, "")
+		}
+	}
+	for range 2 {
+		k := s.turn()
+		if want := "/events?after=" + id(9); strings.HasPrefix(k.url, "/events") && k.url != want {
+			t.Errorf("it asks for %s, want %s", k.url, want)
+		}
+		if strings.HasPrefix(k.url, "/events") {
+			k.send(event(10))
+			sub.want(10)
+			sub.wantStopped(k)
+		} else {
+			k.send(event(22))
+			session.want(22)
+			session.wantStopped(k)
+		}
+	}
+}
