@@ -17,8 +17,8 @@ import (
 // Client is the sidecar's end. Its fields are set before Run and left alone.
 type Client struct {
 	Edge string // host:port of the edge, required
-	// TLS has the edge's own CA as RootCAs, required. The server name, the versions and the protocol are set by the
-	// Client; a certificate that the CA did not sign is never taken.
+	// TLS has the edge's own CA as RootCAs, required. Of the rest only a certificate of the sidecar's own and the clock
+	// are taken; a certificate that the CA did not sign never is.
 	TLS *tls.Config
 	// Token says which endpoint's sidecar this is. Required.
 	Token []byte

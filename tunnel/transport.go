@@ -136,14 +136,17 @@ func clientQUIC() *quic.Config {
 	return c
 }
 
-// clientTLS is the caller's, made fit for the tunnel. Verification is not the caller's to switch off.
+// clientTLS takes from the caller whom to trust and who we are, and nothing else: verification cannot be switched off.
 func clientTLS(given *tls.Config) *tls.Config {
-	c := given.Clone()
-	c.ServerName = wire.ServerName
-	c.NextProtos = []string{wire.ALPN}
-	c.MinVersion = tls.VersionTLS13
-	c.InsecureSkipVerify = false
-	return c
+	return &tls.Config{
+		RootCAs:              given.RootCAs,
+		Certificates:         given.Certificates,
+		GetClientCertificate: given.GetClientCertificate,
+		Time:                 given.Time,
+		ServerName:           wire.ServerName,
+		NextProtos:           []string{wire.ALPN},
+		MinVersion:           tls.VersionTLS13,
+	}
 }
 
 func serverTLS(given *tls.Config) *tls.Config {
