@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -192,4 +193,8 @@ func TestAPaymentThatIsMade(t *testing.T) {
 		t.Errorf("after a restart the payment is\n%+v, was\n%+v", q, p)
 	}
 	s.wantEvents()
+}
+
+func answerOf(code string) daraja.Answer {
+	return daraja.Answer{ResultCode: code, ResultDesc: "it said " + code}
 }

@@ -62,10 +62,11 @@ func (w *Watch) silence(ctx context.Context, log *slog.Logger, news chan<- struc
 			log.Error("payments without news cannot be looked for", "err", err)
 			next = time.Now().Add(diskRetry)
 		}
-		wait(ctx, next, w.Table.Wake())
-		select {
-		case news <- struct{}{}:
-		default:
+		if wait(ctx, next, w.Table.Wake()) {
+			select {
+			case news <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -157,8 +158,9 @@ func (a *asker) failed(ctx context.Context, p correlate.Payment, err error) {
 	}
 }
 
-// wait waits until a time (zero: none), for news, or for the end, whichever is first, and never for long.
-func wait(ctx context.Context, until time.Time, news <-chan struct{}) {
+// wait waits until a time (zero: none), for news, or for the end, whichever is first, and never for long. It reports
+// whether there is news.
+func wait(ctx context.Context, until time.Time, news <-chan struct{}) bool {
 	d := lookAgain
 	if !until.IsZero() {
 		d = min(d, max(time.Until(until), 0))
@@ -167,7 +169,10 @@ func wait(ctx context.Context, until time.Time, news <-chan struct{}) {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-news:
+		return true
 	case <-timer.C:
+		return false
 	}
 }
