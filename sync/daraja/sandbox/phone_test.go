@@ -15,7 +15,7 @@ import (
 
 func TestAnApprovedPaymentIsCalledBackOnceAsDarajaWritesIt(t *testing.T) {
 	with, without := 0, 0
-	for range 20 {
+	for range 12 {
 		inBubble(t, sandbox.Config{}, func(b *bench) {
 			id := b.push()
 			if st := b.state(); len(st.Prompts) != 0 || len(st.Pending) != 1 {

@@ -2,8 +2,10 @@ package sandbox_test
 
 import (
 	"bufio"
+	"bytes"
 	"database/sql"
 	"io"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -182,7 +184,7 @@ func TestReceiptsAreUnique(t *testing.T) {
 	inBubble(t, fast(), func(b *bench) {
 		b.behave(`{"auto":"approve"}`)
 		seen := map[string]bool{}
-		for range 200 {
+		for range 40 {
 			b.push()
 			synctest.Wait()
 			receipt := b.state().History[0].Receipt
@@ -190,6 +192,33 @@ func TestReceiptsAreUnique(t *testing.T) {
 				b.t.Fatalf("receipt %q", receipt)
 			}
 			seen[receipt] = true
+		}
+	})
+}
+
+func TestLogsHoldNobodysSecrets(t *testing.T) {
+	var log bytes.Buffer
+	config := fast()
+	config.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	inBubble(t, config, func(b *bench) {
+		id := b.push()
+		synctest.Wait()
+		b.control("/phone/answer", map[string]string{"outcome": "approve", "pin": "8642"})
+		b.push("CallBackURL", "http://nowhere.test/c/0123abcd")
+		synctest.Wait()
+		b.answer("cancel")
+		b.callbacks(time.Minute)
+		b.stop()
+		for what, secret := range map[string]string{
+			"a phone number": phone[6:], "a CheckoutRequestID": id.checkout, "a PIN": "8642", "a token": b.token,
+			"the passkey": sandbox.DefaultPasskey, "the consumer secret": sandbox.DefaultConsumerSecret, "a callback address": "0123abcd",
+		} {
+			if strings.Contains(log.String(), secret) {
+				b.t.Errorf("%s is in the log:\n%s", what, log.String())
+			}
+		}
+		if !strings.Contains(log.String(), "254708***149") {
+			b.t.Errorf("the log says nothing of what happened:\n%s", log.String())
 		}
 	})
 }

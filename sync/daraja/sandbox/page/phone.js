@@ -119,10 +119,8 @@ function drawPrompt(more) {
   at("prompt-business").textContent = prompt.business;
   at("prompt-reference").textContent = prompt.accountReference;
   at("prompt-phone").textContent = spoken(prompt.phone) + (more > 0 ? ` · ${word("more", { n: more })}` : "");
-  const dots = at("dots");
-  dots.setAttribute("aria-label", word("typed", { n: pin.length }));
-  dots.removeAttribute("aria-labelledby");
-  [...dots.children].forEach((dot, i) => dot.classList.toggle("on", i < pin.length));
+  at("typed").textContent = word("typed", { n: pin.length });
+  at("dots").querySelectorAll("i").forEach((dot, i) => dot.classList.toggle("on", i < pin.length));
   at("pin-send").disabled = pin.length !== 4 || sending || !online;
   at("pin-send").textContent = word(sending ? "sending" : "send");
   at("pin-cancel").disabled = sending || !online;
@@ -199,8 +197,10 @@ function openDrawer(open) {
   at("drawer").classList.toggle("open", open);
   at("drawer-open").setAttribute("aria-expanded", String(open));
   reachable();
-  if (open) at("drawer").focus({ preventScroll: true });
-  else at("drawer-open").focus({ preventScroll: true });
+  if (open) {
+    at("drawer-body").scrollTop = 0;
+    at("drawer").focus({ preventScroll: true });
+  } else at("drawer-open").focus({ preventScroll: true });
 }
 
 // A closed drawer is out of reach of the keyboard; on a wide screen it is never closed.
