@@ -128,7 +128,8 @@ func (h *Hub) wake(session string, seq uint64) {
 
 // Next waits until there are events of the session (of all sessions if it is "") with a Seq greater than after, and
 // returns the first of them with the number to pass next time. That number may be beyond the last event returned: what
-// lies between is of other sessions, or was pruned. A reader behind everything that is left is moved to the head.
+// lies between is of other sessions, or was pruned. A reader behind everything that is left is moved to the head. If ctx
+// ends first, the number is how far the reader has come all the same.
 func (h *Hub) Next(ctx context.Context, session string, after uint64) ([]Event, uint64, error) {
 	for {
 		h.mu.Lock()
@@ -169,8 +170,7 @@ func (h *Hub) Next(ctx context.Context, session string, after uint64) ([]Event, 
 			// forgotten it by now: an idle session in a busy shop does not go to the disk.
 			after = max(after, w.first-1)
 		case <-ctx.Done():
-			h.leave(session, w)
-			return nil, after, ctx.Err()
+			return nil, max(after, h.leave(session, w)), ctx.Err()
 		}
 	}
 }
@@ -210,10 +210,15 @@ func (h *Hub) join(session string) *wave {
 	return w
 }
 
-func (h *Hub) leave(session string, w *wave) {
+// leave gives up waiting, and says up to where there was nothing to wait for.
+func (h *Hub) leave(session string, w *wave) (nothingUpTo uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if w.readers--; w.readers == 0 && h.waves[session] == w {
+	if h.waves[session] != w { // it came just now
+		return w.first - 1
+	}
+	if w.readers--; w.readers == 0 {
 		delete(h.waves, session)
 	}
+	return h.head
 }

@@ -175,6 +175,24 @@ func TestAnIdleSessionInABusyShopNeitherWakesNorGoesToTheDisk(t *testing.T) {
 	})
 }
 
+func TestAReaderWhoStopsWaitingHasComeToTheHeadAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tab table
+		h := hub.New(4, 0, tab.load)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() {
+			for seq := uint64(1); seq <= 10; seq++ {
+				h.Publish(tab.add(seq, "busy"))
+			}
+		}()
+		events, next, err := h.Next(ctx, "idle", 0)
+		if len(events) != 0 || next != 10 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Next = %v, %d, %v; want nothing, 10, and why", seqs(events), next, err)
+		}
+	})
+}
+
 func TestReadersOfOneSessionAllWakeAndThoseWhoLeaveLeaveNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tab table
