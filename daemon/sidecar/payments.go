@@ -15,15 +15,20 @@ import (
 type view struct {
 	push.Data
 	Session     string `json:"session"`
+	Environment string `json:"environment,omitempty"` // sandbox or production: sums never mix them
 	CallbackURL string `json:"callbackUrl,omitempty"` // where Daraja is to send the answer, of a payment that the app will push
 }
 
 func views(payments []correlate.Payment) []view {
 	list := make([]view, len(payments))
 	for i, p := range payments {
-		list[i] = view{Data: p.Data(), Session: p.Session}
+		list[i] = viewOf(p)
 	}
 	return list
+}
+
+func viewOf(p correlate.Payment) view {
+	return view{Data: p.Data(), Session: p.Session, Environment: p.Environment}
 }
 
 // registerPayment takes up a push that the app makes itself: after it, with Daraja's own ack; or before it, and then the
@@ -100,7 +105,7 @@ func (s *Sidecar) registerPayment(w http.ResponseWriter, r *http.Request) *probl
 	case err != nil:
 		return s.internal("register a payment", err)
 	}
-	out := view{Data: payment.Data(), Session: payment.Session}
+	out := viewOf(payment)
 	if reserving {
 		out.CallbackURL = callbackURL(base, s.table.Ref(payment.ID))
 	}
@@ -117,7 +122,7 @@ func (s *Sidecar) getPayment(w http.ResponseWriter, r *http.Request) *problem {
 	case err != nil:
 		return s.internal("look up a payment", err)
 	}
-	reply(w, http.StatusOK, view{Data: payment.Data(), Session: payment.Session})
+	reply(w, http.StatusOK, viewOf(payment))
 	return nil
 }
 

@@ -44,6 +44,7 @@ func (s *Sidecar) routes(life, work context.Context) http.Handler {
 	app("POST /sessions", s.openSession)
 	session("GET /sessions/{session}", s.getSession(life))
 	session("POST /sessions/{session}/initiate", s.initiate(work))
+	session("GET /pay/{session}/about", s.aboutSession)
 	app("POST /payments", s.registerPayment)
 	app("GET /payments", s.listPayments)
 	app("GET /payments/{id}", s.getPayment)

@@ -83,6 +83,7 @@ type checkout struct {
 	Shortcode        string `json:"shortcode,omitempty"` // its name
 	Number           string `json:"number,omitempty"`    // what customers pay to
 	Kind             string `json:"kind,omitempty"`      // paybill or till
+	Environment      string `json:"environment,omitempty"`
 }
 
 func (s *Sidecar) checkout(session correlate.Session) checkout {
@@ -94,9 +95,31 @@ func (s *Sidecar) checkout(session correlate.Session) checkout {
 		c.Amount = "open"
 	}
 	if code, p := s.shortcode(session.Shortcode); p == nil {
-		c.Number, c.Kind = code.Number, code.Kind
+		c.Number, c.Kind, c.Environment = code.Number, code.Kind, code.Environment
 	}
 	return c
+}
+
+// aboutSession tells the checkout page whom it asks money for, in words that a customer knows.
+func (s *Sidecar) aboutSession(w http.ResponseWriter, r *http.Request) *problem {
+	session, p := s.knownSession(r.Context(), r.PathValue("session"))
+	if p != nil {
+		return p
+	}
+	fixed := s.checkout(session)
+	about := struct {
+		Amount           *push.Money `json:"amount"` // null: the page chooses
+		AccountReference string      `json:"accountReference,omitempty"`
+		Shortcode        string      `json:"shortcode,omitempty"` // the number
+		Kind             string      `json:"kind,omitempty"`
+		Environment      string      `json:"environment,omitempty"`
+		Dev              bool        `json:"dev"`
+	}{nil, fixed.AccountReference, fixed.Number, fixed.Kind, fixed.Environment, s.config.Dev}
+	if session.Amount != 0 {
+		about.Amount = &session.Amount
+	}
+	reply(w, http.StatusOK, about)
+	return nil
 }
 
 // maxWait bounds a long poll: proxies cut silent connections at a minute.
