@@ -22,7 +22,7 @@ import (
 )
 
 func TestEventsComeTypedAndInOrder(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar/", client.WithHTTPClient(n.client()), client.WithKey("app-key")), id(3))
 		k := s.turn()
 		if k.url != "/events?after="+id(3) || k.key != "Bearer app-key" {
@@ -41,7 +41,7 @@ func TestEventsComeTypedAndInOrder(t *testing.T) {
 }
 
 func TestSessionIsAskedForByItsName(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := one(t, client.New("ws://sidecar/hodi", client.WithHTTPClient(n.client())), "order 1/2", "")
 		k := s.turn()
 		if k.url != "/hodi/sessions/order%201%2F2/websocket" || k.key != "" {
@@ -54,7 +54,7 @@ func TestSessionIsAskedForByItsName(t *testing.T) {
 }
 
 func TestCutConnectionGoesOnAfterTheLastMessage(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", "")
 		k := s.turn()
 		k.send(event(5), event(6))
@@ -78,7 +78,7 @@ func TestCutConnectionGoesOnAfterTheLastMessage(t *testing.T) {
 }
 
 func TestWhatWasGivenIsNotGivenAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(4))
 		k := s.turn()
 		replay := event(6)
@@ -95,7 +95,7 @@ func TestWhatWasGivenIsNotGivenAgain(t *testing.T) {
 }
 
 func TestGapIsSeenAndReadingGoesOnFromIt(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(900))
 		k := s.turn()
 		pruned := event(40) // a restored disk: the same history, but shorter
@@ -124,7 +124,7 @@ func TestGapIsSeenAndReadingGoesOnFromIt(t *testing.T) {
 }
 
 func TestStreamOfAllThatIsCutBeforeItsFirstEventMissesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
 		k := s.turn()
 		if want := "/events?after=" + id(7); k.url != want {
@@ -149,7 +149,7 @@ func TestKeyThatMayListenButNotListIsListenedWith(t *testing.T) {
 		func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"payments":[]}`) },
 		func(w http.ResponseWriter) { _, _ = io.WriteString(w, `<html>`) },
 	} {
-		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		bubble(t, func(t *testing.T, s *scripted, n *network) {
 			s.head = answer
 			sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
 			k := s.turn()
@@ -165,7 +165,7 @@ func TestKeyThatMayListenButNotListIsListenedWith(t *testing.T) {
 
 func TestPermanentErrorIsGivenOnceAndEndsTheSequence(t *testing.T) {
 	for code, status := range map[websocket.StatusCode]int{4400: 400, 4401: 401, 4403: 403, 4404: 404} {
-		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		bubble(t, func(t *testing.T, s *scripted, n *network) {
 			sub := one(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "order-1", id(4))
 			k := s.turn()
 			k.send(event(5))
@@ -178,7 +178,7 @@ func TestPermanentErrorIsGivenOnceAndEndsTheSequence(t *testing.T) {
 		})
 	}
 	for _, status := range []int{401, 403, 404} {
-		bubble(t, func(t *testing.T, s *sidecar, n *network) {
+		bubble(t, func(t *testing.T, s *scripted, n *network) {
 			s.refuse = func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Content-Type", "application/problem+json")
 				w.WriteHeader(status)
@@ -223,7 +223,7 @@ func all2(t *testing.T, c *client.Client) func(func(push.Message, error) bool) {
 }
 
 func TestMessageThatCannotBeReadIsAnError(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
 		k := s.turn()
 		k.send(event(5))
@@ -235,7 +235,7 @@ func TestMessageThatCannotBeReadIsAnError(t *testing.T) {
 }
 
 func TestRetriesAreSoonAtFirstAndNeverRare(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
 		k := s.turn()
 		k.send(event(5))
@@ -268,7 +268,7 @@ func TestRetriesAreSoonAtFirstAndNeverRare(t *testing.T) {
 }
 
 func TestSidecarThatIsBusyIsLeftAlone(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		until := time.Now().Add(9 * time.Second)
 		s.refuse = func(w http.ResponseWriter, r *http.Request) bool {
 			if time.Now().After(until) {
@@ -296,7 +296,7 @@ func TestSidecarThatIsBusyIsLeftAlone(t *testing.T) {
 }
 
 func TestSidecarThatGoesSilentIsFoundOut(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
 		k := s.turn()
 		k.send(event(5))
@@ -317,7 +317,7 @@ func TestSidecarThatGoesSilentIsFoundOut(t *testing.T) {
 }
 
 func TestQuietButLivingSidecarIsKept(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
 		k := s.turn()
 		reading := k.conn.CloseRead(t.Context())
@@ -343,7 +343,7 @@ func TestQuietButLivingSidecarIsKept(t *testing.T) {
 }
 
 func TestLoopThatIsSlowMissesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		const events = 500
 		c := client.New("http://sidecar", client.WithHTTPClient(n.client()))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -389,12 +389,14 @@ func TestLoopThatIsSlowMissesNothing(t *testing.T) {
 }
 
 func TestLoopThatBreaksEndsTheConnectionBeforeItGoesOn(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
 			k := s.turn()
-			k.send(event(5), event(6))
+			for seq := range uint64(200) { // more than is read ahead
+				k.send(event(5 + seq))
+			}
 			k.wantEnd()
 		}()
 		for range client.New("http://sidecar", client.WithHTTPClient(n.client())).Events(t.Context(), id(4)) {
@@ -419,7 +421,7 @@ func TestLoopThatBreaksEndsTheConnectionBeforeItGoesOn(t *testing.T) {
 }
 
 func TestSequenceEndsWithItsContextWhereverItIs(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		c := client.New("http://sidecar", client.WithHTTPClient(n.client()))
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -438,7 +440,7 @@ func TestSequenceEndsWithItsContextWhereverItIs(t *testing.T) {
 }
 
 func TestKeyIsAskedForBeforeEachConnection(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		asked := 0
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKeyFunc(func(context.Context) (string, error) {
 			if asked++; asked == 2 {
@@ -459,7 +461,7 @@ func TestKeyIsAskedForBeforeEachConnection(t *testing.T) {
 }
 
 func TestLogTellsNeitherSessionNorKey(t *testing.T) {
-	bubble(t, func(t *testing.T, s *sidecar, n *network) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		var log bytes.Buffer
 		n.sever()
 		c := client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKey("very-secret-key"), client.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))

@@ -27,8 +27,8 @@ func event(seq uint64) push.Message {
 	return push.Message{Type: push.PaymentUpdate, ID: push.Cursor{Epoch: epoch, Seq: seq}, Session: "order-1", Data: push.Data{Status: push.Pending, Attempt: int(seq)}}
 }
 
-// sidecar is one that does as the test says. Each connection to it is a turn of the test's.
-type sidecar struct {
+// scripted is a sidecar that does as the test says. Each connection to it is a turn of the test's.
+type scripted struct {
 	t      *testing.T
 	turns  chan *turn
 	head   func(w http.ResponseWriter)
@@ -44,7 +44,7 @@ type turn struct {
 	done chan struct{}
 }
 
-func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.refuse != nil && s.refuse(w, r) {
 		return
 	}
@@ -66,12 +66,12 @@ func (s *sidecar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func newSidecar(t *testing.T) *sidecar {
-	return &sidecar{t: t, turns: make(chan *turn), head: func(w http.ResponseWriter) { fmt.Fprintf(w, `{"payments":[],"head":%q}`, id(7)) }}
+func newSidecar(t *testing.T) *scripted {
+	return &scripted{t: t, turns: make(chan *turn), head: func(w http.ResponseWriter) { fmt.Fprintf(w, `{"payments":[],"head":%q}`, id(7)) }}
 }
 
 // turn waits for the next connection.
-func (s *sidecar) turn() *turn {
+func (s *scripted) turn() *turn {
 	s.t.Helper()
 	select {
 	case k := <-s.turns:
@@ -122,7 +122,7 @@ func (k *turn) wantEnd() {
 }
 
 // bubble runs a test with a sidecar in memory.
-func bubble(t *testing.T, test func(t *testing.T, s *sidecar, n *network)) {
+func bubble(t *testing.T, test func(t *testing.T, s *scripted, n *network)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSidecar(t)
 		n := &network{conns: make(chan net.Conn), done: make(chan struct{})}
@@ -309,8 +309,11 @@ func (s *subscription) wantEnd() error {
 	return s.err
 }
 
+// wantStopped stops listening, once the subscriber has been heard on this connection, and wants a goodbye.
 func (s *subscription) wantStopped(k *turn) {
 	s.t.Helper()
+	k.send(push.Message{Type: "LAST_WORD"})
+	s.want(0)
 	s.stop()
 	k.wantEnd()
 	if err := s.wantEnd(); err != nil {
