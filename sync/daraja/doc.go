@@ -1,8 +1,8 @@
 // Package daraja is Safaricom's vocabulary: its callbacks, its result codes, its errors, and a client of its API.
 //
-// In the order things happen: tokens.go gets the right to ask, push.go sends a prompt to a phone, errors.go tells what an
-// answer means for the money, callback.go reads what comes back, query.go asks when nothing does, and outcome.go says in
-// one word and in one sentence what it all came to.
+// In the order things happen: client.go says who asks, tokens.go gets the right to, push.go sends a prompt to a phone,
+// call.go is one request and its answer, errors.go says what an answer means for the money, callback.go reads what comes
+// back, query.go asks when nothing does, and outcome.go says in one word and in one sentence what it all came to.
 package daraja
 
 import "time"
