@@ -345,6 +345,11 @@ func TestALongPollWaitsForNewsAndNotLonger(t *testing.T) {
 		}
 		<-hooked
 		began = time.Now()
+		old := push.Cursor{Epoch: state.ID.Epoch, Seq: state.ID.Seq - 1}
+		s.do("GET", "/sessions/a?wait=25s&after="+old.String(), "").into(t, &state)
+		if took := time.Since(began); took != 0 || state.Data.Status != push.Success {
+			t.Errorf("it was news already, but it took %v and answered %s", took, state.Data.Status)
+		}
 		s.do("GET", "/sessions/a?wait=25s&after="+push.Cursor{Epoch: 1, Seq: 1}.String(), "").into(t, &state)
 		if took := time.Since(began); took != 0 {
 			t.Errorf("a cursor of elsewhere waited %v", took)
