@@ -326,7 +326,7 @@ func TestNoSecretIsInALog(t *testing.T) {
 	w.mustNotLog(key, ref, token)
 }
 
-func TestAnOldEdgesFolderTellsOperatorsWhatIsInIt(t *testing.T) {
+func TestEndpointsAreListedWithTheirAddresses(t *testing.T) {
 	w := start(t, edge.Config{})
 	if list := w.Endpoints(); len(list) != 1 || !slices.ContainsFunc(list[0].Keys, func(k edge.Key) bool { return k.URL == w.callback }) {
 		t.Errorf("endpoints: %+v", list)

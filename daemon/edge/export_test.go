@@ -20,4 +20,6 @@ func (f appendFunc) Append(ctx context.Context, endpoint string, e wire.Entry) (
 }
 
 // Certificate is the tunnel's at a time.
-func (e *Edge) Certificate(now time.Time) (*tls.Certificate, error) { return e.identity.certificate(now) }
+func (e *Edge) Certificate(now time.Time) (*tls.Certificate, error) {
+	return e.identity.certificate(now)
+}

@@ -99,8 +99,8 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 	s.read.SetMaxOpenConns(8)
 	s.writer = &writer{s: s, db: write}
 	if err := s.writer.open(ctx); err != nil {
+		s.writer.close()
 		s.read.Close()
-		write.Close()
 		return nil, fmt.Errorf("journal: open %s: %w", path, err)
 	}
 	go s.writer.run()

@@ -59,6 +59,29 @@ func TestAFileOfAnyNameIsOpenedForItsOwnerAlone(t *testing.T) {
 	}
 }
 
+// TestNothingIsLeftOpen: SQLite removes the write-ahead log when the last connection is closed, wholly.
+func TestNothingIsLeftOpen(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		j := open(t, dir, journal.Limits{}, nil)
+		for i := range 3 {
+			if _, err := j.Append(t.Context(), "duka", journaltest.Entry(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := j.Next(t.Context(), "duka", 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil || len(files) != 1 {
+			t.Errorf("after closing, the folder holds %v, %v; want edge.db alone", files, err)
+		}
+	}
+}
+
 // TestWhatWasAcknowledgedIsThereAfterAKill lets a child process append, kills it in the middle, several times, and
 // compares what the child was told is stored with what is stored.
 func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {

@@ -225,8 +225,18 @@ func (w *writer) run() {
 	}
 }
 
+// close closes the statements too: one left open would keep the connection, and with it the file, open for ever.
 func (w *writer) close() {
-	w.s.closing = errors.Join(w.conn.Close(), w.db.Close())
+	var errs []error
+	for _, stmt := range []*sql.Stmt{w.begin, w.commit, w.rollback, w.insert, w.name, w.epoch, w.acking} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
+	if w.conn != nil {
+		errs = append(errs, w.conn.Close())
+	}
+	w.s.closing = errors.Join(append(errs, w.db.Close())...)
 }
 
 // gather takes all who wait, at once: no timer, no knob. While a transaction is on its way to the disk, the next one
