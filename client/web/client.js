@@ -135,31 +135,34 @@ const rank = { PENDING: 0, UNKNOWN: 1, FAILED: 2, SUCCESS: 3 };
 export class Present {
   constructor() {
     /** @type {Data|undefined} */ this.data = undefined;
-    this.newest = 0; // the newest attempt that was told of
+    this.newest = 0; // the newest attempt that was ever the present one
+    this.paidAt = 0; // when it was told that the present one is paid
   }
 
   /**
-   * Takes what a message says, or what initiate answered (then without a type). Money is never unsaid; an answer that
+   * Takes what a message says, or what initiate answered (then without a message). Money is never unsaid; an answer that
    * news of the same attempt overtook changes nothing; and an older attempt speaks again only to say that it was paid.
    * @param {Data} told
-   * @param {{type?: string, gap?: boolean}} [message]
+   * @param {{type?: string, time?: string, gap?: boolean}} [message]
    * @returns {boolean} whether anything changed
    */
-  take(told, { type, gap } = {}) {
+  take(told, { type, time, gap } = {}) {
     const known = this.data, attempt = told.attempt ?? 0;
-    const begun = attempt > this.newest;
-    this.newest = gap ? attempt : Math.max(this.newest, attempt);
-    if (!known || gap) {
-      this.data = told;
-    } else if (known.paymentId === told.paymentId) {
-      if (rank[told.status] < rank[known.status]) return false;
-      this.data = { ...known, ...told };
-    } else if (told.status === "SUCCESS" || (begun && (known.status !== "SUCCESS" || type !== "PAYMENT_UPDATE"))) {
-      this.data = told;
-    } else {
-      return false;
+    const same = known?.paymentId === told.paymentId;
+    if (known && !gap) {
+      if (same ? rank[told.status] < rank[known.status] : told.status !== "SUCCESS" && !this.#begun(told, type)) return false;
     }
+    if (told.status === "SUCCESS" && (gap || known?.status !== "SUCCESS" || !same)) this.paidAt = Date.parse(time ?? told.completedAt) || 0;
+    this.data = same && !gap ? { ...known, ...told } : told;
+    this.newest = gap ? attempt : Math.max(this.newest, attempt);
     return true;
+  }
+
+  // Whether another attempt is a new one. After a payment it is, if it began later: one that began before and is still
+  // heard of was overtaken by that payment.
+  #begun(told, type) {
+    if ((told.attempt ?? 0) <= this.newest) return false;
+    return this.data.status !== "SUCCESS" || !type || !(Date.parse(told.timestamp) <= this.paidAt);
   }
 }
 

@@ -320,11 +320,30 @@ test("an older attempt speaks again only to say that it was paid", () => {
 });
 
 test("after a payment the same customer may pay again", () => {
+  const at = (seconds) => new Date(1_800_000_000_000 + seconds * 1000).toISOString();
+  const page = () => {
+    const present = new Present();
+    present.take({ ...paid(1), timestamp: at(0) }, { type: "PAYMENT_UPDATE", time: at(10) });
+    return present;
+  };
+  const overtaken = page();
+  assert.ok(!overtaken.take({ ...of("FAILED", 2), timestamp: at(5) }, { type: "PAYMENT_UPDATE", time: at(20) }), "it began before the first was paid");
+  assert.ok(overtaken.take({ ...of("PENDING", 3), timestamp: at(30) }, { type: "STK_INITIATED", time: at(31) }));
+
+  const elsewhere = page();
+  assert.ok(elsewhere.take({ ...of("UNKNOWN", 2), timestamp: at(30) }, { type: "PAYMENT_UPDATE", time: at(31) }), "another tab's");
+
+  const answered = page();
+  answered.take({ ...of("UNKNOWN", 2), timestamp: at(5) }, { type: "PAYMENT_UPDATE", time: at(31) });
+  assert.ok(answered.take({ ...of("UNKNOWN", 2), timestamp: at(5) }), "what this page asked for is what it shows");
+});
+
+test("a store made anew begins again", () => {
   const present = new Present();
-  present.take(paid(1), { type: "PAYMENT_UPDATE" });
-  assert.ok(!present.take(of("FAILED", 2), { type: "PAYMENT_UPDATE" }), "an attempt that was never the present one");
-  assert.ok(present.take(of("PENDING", 3), { type: "STK_INITIATED" }));
+  present.take(paid(7));
+  assert.ok(present.take(of("PENDING", 1), { type: "PAYMENT_UPDATE", gap: true }));
   assert.equal(present.data.status, "PENDING");
+  assert.ok(present.take(of("PENDING", 2), { type: "STK_INITIATED" }));
 });
 
 test("initiate answers the payment", async () => {
