@@ -391,6 +391,9 @@ func TestAGapIsToldOnceAndEveryOpenPaymentIsAskedAbout(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := s.Ambiguous(ctx, pending.ID, "what is written next does not take it back"); err != nil {
+		t.Fatal(err)
+	}
 	if due := s.due(); len(due) != 1 || due[0] != pending.ID {
 		t.Errorf("due are %v, want the payment without a result", due)
 	}

@@ -55,7 +55,7 @@ func (t *Table) Due(ctx context.Context, limit int) (due []Payment, next time.Ti
 		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
 	}
 	var at int64
-	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(ask_at), 0) FROM payments WHERE ask_at > ?", now).Scan(&at); err != nil {
+	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(ask_at), 0) FROM payments WHERE ask_at > 0 AND ask_at > ?", now).Scan(&at); err != nil {
 		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
 	}
 	return due, instant(at), nil

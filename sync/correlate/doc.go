@@ -14,7 +14,7 @@
 //	                         ▼
 //	              cache, then Config.Publish
 //
-// The files, in the order in which things happen: schema.go and table.go open the file, session.go and request.go begin
+// The files, in the order in which things happen: schema.go, statement.go and table.go open the file, session.go and request.go begin
 // payments, register.go takes those of the app, journal.go and callback.go take callbacks, belief.go judges them, fold.go
 // applies them, clock.go is for what never comes, tx.go writes, event.go and lookup.go read.
 package correlate

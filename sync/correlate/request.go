@@ -137,7 +137,6 @@ func (x *tx) request(r Request) (Begun, error) {
 	if err != nil {
 		return Begun{}, err
 	}
-	// The row's number is known only when it is stored, so the caller gets a copy of what it is about.
 	return Begun{Payment: *p, Send: true}, nil
 }
 

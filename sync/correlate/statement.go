@@ -13,10 +13,10 @@ import (
 type statements struct {
 	begin, commit, rollback *sql.Stmt
 
-	insertPayment, updatePayment       *sql.Stmt
-	paymentByID, paymentsByMerchant    *sql.Stmt
-	livePrompts, openInSession         *sql.Stmt
-	byIdempotency, silent, nextSilence *sql.Stmt
+	insertPayment, updatePayment    *sql.Stmt
+	paymentByID, paymentsByMerchant *sql.Stmt
+	livePrompts, openInSession      *sql.Stmt
+	byIdempotency, silent           *sql.Stmt
 
 	session, putSession *sql.Stmt
 
@@ -51,7 +51,6 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY attempt DESC"},
 		{&s.byIdempotency, "SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''"},
 		{&s.silent, "SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?"},
-		{&s.nextSilence, "SELECT coalesce(min(silent_at), 0) FROM payments WHERE silent_at > 0"},
 
 		{&s.session, "SELECT id, amount, reference, shortcode, created, opened, attempts, present FROM sessions WHERE id = ?"},
 		{&s.putSession, "INSERT OR REPLACE INTO sessions (id, amount, reference, shortcode, created, opened, attempts, present) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},

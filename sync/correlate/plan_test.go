@@ -1,0 +1,53 @@
+package correlate
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestLookUpsUseTheirIndexes keeps look-ups from reading five million payments: a partial index is taken only where the
+// query says the very term that the index was made with.
+func TestLookUpsUseTheirIndexes(t *testing.T) {
+	table, err := Open(context.Background(), Config{Path: filepath.Join(t.TempDir(), "hodi.db"), Key: make([]byte, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	for query, index := range map[string]string{
+		"SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC": "payments_phone",
+		"SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY attempt DESC":                                           "payments_session",
+		"SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''":                                                            "payments_idempotency",
+		"SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC":                                                                "payments_merchant",
+		"SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?":                                                      "payments_silent",
+		"SELECT coalesce(min(silent_at), 0) FROM payments WHERE silent_at > 0":                                                                           "payments_silent",
+		"SELECT coalesce(min(ask_at), 0) FROM payments WHERE ask_at > ? AND ask_at > 0":                                                                  "payments_ask",
+		"SELECT row FROM payments WHERE ask_at > 0 AND ask_at <= ? ORDER BY row DESC LIMIT ?":                                                            "payments_ask",
+		"SELECT id FROM payments WHERE true AND status = ? AND status <> 'SUCCESS' ORDER BY created DESC, row DESC LIMIT ?":                              "payments_unpaid",
+		"SELECT id FROM payments WHERE true AND created >= ? AND created < ? ORDER BY created DESC, row DESC LIMIT ?":                                    "payments_created",
+		"SELECT id FROM payments WHERE receipt = ? AND receipt <> '' ORDER BY row DESC LIMIT ?":                                                          "payments_receipt",
+		"SELECT id FROM payments WHERE checkout = ? AND checkout <> '' ORDER BY row DESC LIMIT ?":                                                        "payments_checkout",
+		"SELECT body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq":                                                      "callbacks_parked",
+		"SELECT body FROM callbacks WHERE true AND state IN (?, ?) AND state <> 'applied' AND (epoch, seq) > (?, ?) ORDER BY epoch, seq LIMIT ?":         "callbacks_state",
+	} {
+		args := make([]any, strings.Count(query, "?"))
+		rows, err := table.read.Query("EXPLAIN QUERY PLAN "+query, args...)
+		if err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		var plan []string
+		for rows.Next() {
+			var a, b, c int
+			var detail string
+			if err := rows.Scan(&a, &b, &c, &detail); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, detail)
+		}
+		rows.Close()
+		if got := strings.Join(plan, "; "); !strings.Contains(got, index) {
+			t.Errorf("%s\n\tis planned as %s, want %s", query, got, index)
+		}
+	}
+}
