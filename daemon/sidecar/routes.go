@@ -298,16 +298,23 @@ func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 	return nil
 }
 
-// getReady says whether callbacks can reach us and be stored.
+// Ready reports why callbacks cannot reach this sidecar and be stored; nil if they can.
+func (s *Sidecar) Ready(ctx context.Context) error {
+	if _, err := s.table.Oldest(ctx); err != nil {
+		s.log.Error("sidecar: the database cannot be read", "error", err)
+		return errors.New("the database cannot be read")
+	}
+	if s.tunnel != nil && !s.tunnel.Status().Connected {
+		return errors.New("the edge is not connected")
+	}
+	return nil
+}
+
 func (s *Sidecar) getReady(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if _, err := s.table.Oldest(ctx); err != nil {
-		s.log.Error("sidecar: the database cannot be read", "error", err)
-		return problemf(http.StatusServiceUnavailable, "not-ready", "the database cannot be read")
-	}
-	if s.tunnel != nil && !s.tunnel.Status().Connected {
-		return problemf(http.StatusServiceUnavailable, "not-ready", "the edge is not connected")
+	if err := s.Ready(ctx); err != nil {
+		return problemf(http.StatusServiceUnavailable, "not-ready", "%v", err)
 	}
 	reply(w, http.StatusOK, map[string]string{"status": "ready"})
 	return nil

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// browser is a headless Chromium of this test's own.
+type browser struct{ ctx context.Context }
+
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		if underCI() {
+			t.Fatal("no Chromium in $PATH: under CI the pages must be tested")
+		}
+		t.Skip("SKIPPED, AND WITH IT EVERY TEST OF THE PAGES: no Chromium in $PATH (Debian: apt install chromium)")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true),
+		// Tabs that nobody looks at must not be put to sleep: the till stands behind the checkout here.
+		chromedp.Flag("disable-background-timer-throttling", true),
+		chromedp.Flag("disable-backgrounding-occluded-windows", true),
+		chromedp.Flag("disable-renderer-backgrounding", true),
+	)
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(func() { chromedp.Cancel(ctx); cancel() })
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
+		t.Fatalf("Chromium does not start: %v", err)
+	}
+	return &browser{ctx}
+}
+
+// tab is one page, looked at as a person does: by what it shows.
+type tab struct {
+	t    *testing.T
+	name string
+	ctx  context.Context
+}
+
+func (b *browser) open(t *testing.T, name, address string, width, height int64) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(b.ctx)
+	t.Cleanup(func() { cancel() })
+	p := &tab{t, name, ctx}
+	// The first command makes the tab, which lives as long as the context that it was made with.
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
+		t.Fatal(err)
+	}
+	p.do(chromedp.EmulateViewport(width, height), chromedp.Navigate(address))
+	return p
+}
+
+func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		p.picture()
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+}
+
+// shows waits until a JavaScript expression about the page is true.
+func (p *tab) shows(what, expression string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 45*time.Second)
+	defer cancel()
+	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(25*time.Millisecond), chromedp.WithPollingTimeout(40*time.Second))); err != nil {
+		p.picture()
+		p.t.Fatalf("%s does not show %s: %v\nit shows: %s", p.name, what, err, p.text("body"))
+	}
+}
+
+func (p *tab) text(selector string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').trim()", selector)))
+	if err != nil {
+		p.t.Errorf("%s: %v", p.name, err)
+	}
+	return text
+}
+
+func (p *tab) click(selector string) {
+	p.t.Helper()
+	p.shows(selector+", ready to be pressed", fmt.Sprintf("document.querySelector(%q) && !document.querySelector(%q).disabled", selector, selector))
+	p.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
+// picture keeps a screenshot when $HODI_PICTURES names a folder: of a failure, or wherever a test wants one.
+func (p *tab) picture() {
+	dir := os.Getenv("HODI_PICTURES")
+	if dir == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	defer cancel()
+	if png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot()); err == nil {
+		os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.png", p.name, time.Now().UnixNano())), png, 0o600)
+	}
+}
+
+var reload = chromedp.Steps(chromedp.Reload())
+
+func evaluate(script string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](script)
+}

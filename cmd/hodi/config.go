@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/pelletier/go-toml/v2"
+	"github.com/urfave/cli/v2"
+)
+
+// file is hodi.toml. Flags and environment variables of the same names go over it. Secrets are never in it: it names
+// the files that hold them, relative to its own folder.
+type file struct {
+	Edge      edgeSettings                 `toml:"edge"`
+	Sidecar   sidecarSettings              `toml:"sidecar"`
+	Sandbox   sandboxSettings              `toml:"sandbox"`
+	Shortcode map[string]shortcodeSettings `toml:"shortcode"`
+}
+
+type edgeSettings struct {
+	Data            string `toml:"data"`
+	Listen          string `toml:"listen"`
+	TunnelListen    string `toml:"tunnel-listen"`
+	PublicURL       string `toml:"public-url"`
+	CertificateFile string `toml:"certificate-file"`
+	KeyFile         string `toml:"key-file"`
+	PlainHTTP       bool   `toml:"plain-http"`
+}
+
+type sidecarSettings struct {
+	Data             string   `toml:"data"`
+	Listen           string   `toml:"listen"`
+	Edge             string   `toml:"edge"`
+	CAFile           string   `toml:"ca-file"`
+	TokenFile        string   `toml:"token-file"`
+	DarajaURL        string   `toml:"daraja-url"`
+	Origins          []string `toml:"origins"`
+	AcceptCallbacks  bool     `toml:"accept-callbacks"`
+	Dev              bool     `toml:"dev"`
+	UnknownAfter     duration `toml:"unknown-after"`
+	FirstAsk         duration `toml:"first-ask"`
+	QueriesPerMinute int      `toml:"queries-per-minute"`
+}
+
+type sandboxSettings struct {
+	Data          string   `toml:"data"`
+	Listen        string   `toml:"listen"`
+	AckDelay      duration `toml:"ack-delay"`
+	PromptDelay   duration `toml:"prompt-delay"`
+	CallbackDelay duration `toml:"callback-delay"`
+	PromptTimeout duration `toml:"prompt-timeout"`
+}
+
+type shortcodeSettings struct {
+	Environment        string `toml:"environment"`
+	Kind               string `toml:"kind"`
+	Number             string `toml:"number"`
+	Store              string `toml:"store"`
+	ConsumerKeyFile    string `toml:"consumer-key-file"`
+	ConsumerSecretFile string `toml:"consumer-secret-file"`
+	PasskeyFile        string `toml:"passkey-file"`
+}
+
+// duration is written as Go writes it: "90s", "2m30s".
+type duration time.Duration
+
+func (d *duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = duration(v)
+	return err
+}
+
+// loadFile reads the file that --config names, else hodi.toml in this folder or /etc/hodi if there is one. The folder
+// is returned too: what the file names is relative to it.
+func loadFile(c *cli.Context) (settings file, folder string, err error) {
+	candidates := []string{"hodi.toml", "/etc/hodi/hodi.toml"}
+	if named := c.String("config"); named != "" {
+		candidates = []string{named}
+	}
+	for _, path := range candidates {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && c.String("config") == "" {
+			continue
+		}
+		if err != nil {
+			return file{}, "", fmt.Errorf("config: %w", err)
+		}
+		decoder := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+		if err := decoder.Decode(&settings); err != nil {
+			return file{}, "", fmt.Errorf("config: %s: %s", path, explain(err))
+		}
+		return settings, filepath.Dir(path), nil
+	}
+	return file{}, ".", nil
+}
+
+// explain words what the TOML decoder found, with its line.
+func explain(err error) string {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) {
+		var words []string
+		for _, e := range unknown.Errors {
+			line, _ := e.Position()
+			words = append(words, fmt.Sprintf("line %d: there is no setting %q", line, strings.Join(e.Key(), ".")))
+		}
+		return strings.Join(words, "; ")
+	}
+	var wrong *toml.DecodeError
+	if errors.As(err, &wrong) {
+		line, column := wrong.Position()
+		return fmt.Sprintf("line %d, column %d: %v", line, column, wrong)
+	}
+	return err.Error()
+}
+
+// over puts a flag that was given (or its environment variable) over what the file says; a flag's default stands where
+// neither says anything.
+func over(c *cli.Context, flag string, setting *string) {
+	if c.IsSet(flag) || *setting == "" {
+		*setting = c.String(flag)
+	}
+}
+
+func overDuration(c *cli.Context, flag string, setting *duration) {
+	if c.IsSet(flag) || *setting == 0 {
+		*setting = duration(c.Duration(flag))
+	}
+}
+
+func overBool(c *cli.Context, flag string, setting *bool) {
+	if c.IsSet(flag) {
+		*setting = c.Bool(flag)
+	}
+}
+
+// stateDir is where a daemon keeps its state if it was not told: /var/lib/hodi for root, else the user's state folder
+// (XDG Base Directory Specification).
+func stateDir(part string) (string, error) {
+	if os.Geteuid() == 0 {
+		return filepath.Join("/var/lib/hodi", part), nil
+	}
+	if base := os.Getenv("XDG_STATE_HOME"); base != "" {
+		return filepath.Join(base, "hodi", part), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no --data was given and there is no home folder: %w", err)
+	}
+	return filepath.Join(home, ".local", "state", "hodi", part), nil
+}
+
+// shortcodes reads the [shortcode.NAME] tables and the files that they name.
+func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Shortcode, error) {
+	var all []daraja.Shortcode
+	for name, s := range tables {
+		wrong := func(format string, args ...any) error {
+			return fmt.Errorf("config: [shortcode."+name+"]: "+format, args...)
+		}
+		if s.Kind == "" {
+			s.Kind = "paybill"
+		}
+		switch {
+		case s.Environment != "sandbox" && s.Environment != "production":
+			return nil, wrong("environment is %q: say sandbox or production", s.Environment)
+		case s.Kind != "paybill" && s.Kind != "till":
+			return nil, wrong("kind is %q: say paybill or till", s.Kind)
+		case s.Number == "":
+			return nil, wrong("number is missing: the number that customers pay to")
+		case s.Kind == "till" && s.Store == "":
+			return nil, wrong("store is missing: a till's requests name the store number of its go-live")
+		}
+		shortcode := daraja.Shortcode{Name: name, Environment: s.Environment, Kind: s.Kind, Number: s.Number, Store: s.Store}
+		for _, secret := range []struct {
+			setting, path string
+			into          *string
+		}{
+			{"consumer-key-file", s.ConsumerKeyFile, &shortcode.ConsumerKey},
+			{"consumer-secret-file", s.ConsumerSecretFile, &shortcode.ConsumerSecret},
+			{"passkey-file", s.PasskeyFile, &shortcode.Passkey},
+		} {
+			if secret.path == "" {
+				return nil, wrong("%s is missing", secret.setting)
+			}
+			b, err := os.ReadFile(within(folder, secret.path))
+			if err != nil {
+				return nil, wrong("%s: %w", secret.setting, err)
+			}
+			*secret.into = strings.TrimSpace(string(b))
+		}
+		all = append(all, shortcode)
+	}
+	slices.SortFunc(all, func(a, b daraja.Shortcode) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// within reads a path of the config file: relative to the file's folder.
+func within(folder, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hodihq/hodi/client"
+	"github.com/hodihq/hodi/sync/daraja/sandbox"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+func TestDevCarriesAPaymentFromThePhoneToASubscriber(t *testing.T) {
+	d := startDev(t, t.TempDir(), nil, quick...)
+	data := d.initiate(t, "order-1", 100)
+	if data["status"] != "PENDING" {
+		t.Fatalf("initiate answered %v", data)
+	}
+	go d.answerWhenever("approve")
+	for m, err := range client.New(d.Sidecar).Session("order-1").Events(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Type == push.PaymentCompleted {
+			if m.Data.Status != push.Success || m.Data.MpesaReceiptNumber == "" || m.Callback == "" || !m.Data.AmountChecked {
+				t.Errorf("completed with %+v", m)
+			}
+			break
+		}
+	}
+}
+
+// answerWhenever is answer for a goroutine that a test does not wait for: it ends with the process it talks to.
+func (d *dev) answerWhenever(outcome string) {
+	for range 1000 {
+		response, err := http.Post(d.Sandbox+"/phone/answer", "application/json", strings.NewReader(`{"outcome":"`+outcome+`"}`))
+		if err != nil {
+			return
+		}
+		response.Body.Close()
+		if response.StatusCode < 300 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestDevStartedAgainShowsThePaymentsItHad(t *testing.T) {
+	dir := t.TempDir()
+	d := startDev(t, dir, nil, quick...)
+	before := d.initiate(t, "order-1", 100)
+	d.answer(t, "approve")
+	eventually(t, "the payment", func() bool {
+		data, _ := d.session(t, "order-1")["data"].(map[string]any)
+		return data["status"] == "SUCCESS"
+	})
+	if took := d.stop(t); took > 5*time.Second {
+		t.Errorf("Ctrl-C took %v", took)
+	}
+
+	d = startDev(t, dir, nil, quick...)
+	_, list := call(t, "GET", d.Sidecar+"/payments", nil)
+	payments, _ := list["payments"].([]any)
+	if len(payments) != 1 {
+		t.Fatalf("the payments are %v, want one", list)
+	}
+	if p := payments[0].(map[string]any); p["paymentId"] != before["paymentId"] || p["status"] != "SUCCESS" {
+		t.Errorf("the payment is %v, want the one of before, paid", p)
+	}
+}
+
+func TestDevWithoutDataLeavesNothingBehind(t *testing.T) {
+	temporary := t.TempDir()
+	cmd := exec.Command("hodi", "dev", "--json", "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--sandbox-listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "TMPDIR="+temporary, "TMP="+temporary)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	var h house
+	if err := json.NewDecoder(stdout).Decode(&h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(h.Data, "edge")); err != nil {
+		t.Errorf("while it runs: %v", err)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(temporary, "hodi-dev-*")); len(left) != 0 {
+		t.Errorf("it left %v", left)
+	}
+}
+
+func TestTwoDevsOnOneFolderDoNotFight(t *testing.T) {
+	dir := t.TempDir()
+	startDev(t, dir, nil, quick...)
+	out, err := exec.Command("hodi", "dev", "--json", "--data", dir, "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--sandbox-listen", "127.0.0.1:0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "another") {
+		t.Errorf("the second ended with %v and said %q", err, out)
+	}
+}
+
+// TestThePartsRunAsProcessesOfTheirOwn goes the way of an operator: an edge, an endpoint added to it, a sidecar with
+// the two files that this wrote, a shortcode from hodi.toml.
+func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	start := func(args ...string) func(field string) string {
+		t.Helper()
+		cmd := exec.Command("hodi", append([]string{"--log-format", "json"}, args...)...)
+		cmd.Dir = dir
+		log := new(lockedBuffer)
+		cmd.Stderr = log
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			cmd.Process.Signal(syscall.SIGTERM)
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("hodi %v ended with %v", args, err)
+			}
+			if t.Failed() {
+				t.Logf("hodi %v:\n%s", args, log)
+			}
+		})
+		return func(field string) (value string) {
+			t.Helper()
+			eventually(t, args[0]+" to say its "+field, func() bool {
+				for line := range strings.Lines(log.String()) {
+					var entry map[string]any
+					if json.Unmarshal([]byte(line), &entry) == nil && entry[field] != nil {
+						value = entry[field].(string)
+						return true
+					}
+				}
+				return false
+			})
+			return value
+		}
+	}
+
+	box := start("sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
+	sandboxURL := box("url")
+	edge := start("edge", "--data", in("edge"), "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
+	sidecars := edge("sidecars")
+	out, err := exec.Command("hodi", "edge", "add", "--data", in("edge"), "--out", in("shop"), "duka").CombinedOutput()
+	if err != nil {
+		t.Fatalf("hodi edge add: %v\n%s", err, out)
+	}
+	if info, err := os.Stat(in("shop/token")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the token's file: %v %v", info, err)
+	}
+	for name, secret := range map[string]string{"key": sandbox.DefaultConsumerKey, "secret": sandbox.DefaultConsumerSecret, "passkey": sandbox.DefaultPasskey} {
+		if err := os.WriteFile(in(name), []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := `
+[sidecar]
+dev = true
+listen = "127.0.0.1:0"
+data = "` + in("sidecar") + `"
+edge = "` + sidecars + `"
+ca-file = "shop/ca.crt"
+token-file = "shop/token"
+daraja-url = "` + sandboxURL + `"
+
+[shortcode.main]
+environment = "sandbox"
+number = "174379"
+consumer-key-file = "key"
+consumer-secret-file = "secret"
+passkey-file = "passkey"
+`
+	if err := os.WriteFile(in("hodi.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sidecar := start("sidecar")
+	d := &dev{house: house{Sidecar: sidecar("url"), Sandbox: sandboxURL}}
+	eventually(t, "the link", func() bool {
+		status, _ := call(t, "POST", d.Sidecar+"/sessions/s/initiate", map[string]any{"phoneNumber": testPhone, "amount": 10, "accountReference": "A"})
+		return status == 200
+	})
+	d.answer(t, "approve")
+	eventually(t, "the payment", func() bool {
+		data, _ := d.session(t, "s")["data"].(map[string]any)
+		return data["status"] == "SUCCESS"
+	})
+	out, err = exec.Command("hodi", "edge", "endpoints", "--data", in("edge")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "duka") || !strings.Contains(string(out), "connected") {
+		t.Errorf("hodi edge endpoints: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// shop is the three screens of one sale: the customer's checkout and phone, and the till.
+type shop struct {
+	*dev
+	checkout, phone, till *tab
+}
+
+func openShop(t *testing.T, session string, flags ...string) *shop {
+	t.Helper()
+	b := newBrowser(t)
+	d := startDev(t, t.TempDir(), nil, append(append([]string{}, quick...), flags...)...)
+	s := &shop{dev: d}
+	s.till = b.open(t, "till", d.Sidecar+"/till", 1280, 800)
+	s.phone = b.open(t, "phone", d.Sandbox+"/phone", 400, 800)
+	s.checkout = b.open(t, "checkout", d.Sidecar+"/pay/"+session, 390, 844)
+	s.till.shows("that it is live", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
+	return s
+}
+
+// pay fills in the checkout and presses Pay.
+func (s *shop) pay(amount int) {
+	s.checkout.t.Helper()
+	s.checkout.shows("the pay button", `document.querySelector('[data-testid=pay]')`)
+	s.checkout.do(evaluate(fmt.Sprintf(`{
+		const fill = (name, value) => {
+			const field = document.querySelector('[data-testid=' + name + ']');
+			if (!field || field.disabled || field.readOnly) return;
+			field.value = value;
+			field.dispatchEvent(new Event('input', {bubbles: true}));
+			field.dispatchEvent(new Event('change', {bubbles: true}));
+		};
+		fill('phone', '0708 374 149');
+		fill('amount', '%d');
+	}`, amount)))
+	s.checkout.click("[data-testid=pay]")
+}
+
+func (s *shop) typePIN(pin string) {
+	s.phone.t.Helper()
+	s.phone.shows("the prompt", `document.querySelector('[data-testid=prompt]')?.checkVisibility()`)
+	for _, digit := range pin {
+		s.phone.click(fmt.Sprintf("[data-testid=pin-%c]", digit))
+	}
+	s.phone.click("[data-testid=pin-send]")
+}
+
+func (s *shop) checkoutIs(state string) {
+	s.checkout.t.Helper()
+	s.checkout.shows("state "+state, fmt.Sprintf(`document.querySelector('[data-testid=state]')?.dataset.state === %q`, state))
+}
+
+func (s *shop) tillIs(status string) {
+	s.till.t.Helper()
+	s.till.shows("newest payment "+status, fmt.Sprintf(`document.querySelector('[data-testid=newest]')?.dataset.status === %q`, status))
+}
+
+func TestACustomerPaysAndEveryScreenSaysSo(t *testing.T) {
+	s := openShop(t, "sale-1")
+	s.pay(1234)
+	s.checkoutIs("waiting")
+	s.tillIs("PENDING")
+	s.typePIN("2580")
+	s.checkoutIs("paid")
+	s.tillIs("SUCCESS")
+	receipt := s.checkout.text("[data-testid=receipt]")
+	if len(receipt) < 10 {
+		t.Errorf("the checkout shows receipt %q", receipt)
+	}
+	if newest := s.till.text("[data-testid=newest]"); !strings.Contains(strings.ReplaceAll(newest, " ", ""), strings.ReplaceAll(receipt, " ", "")) || !strings.Contains(newest, "1,234") {
+		t.Errorf("the till shows %q, want the receipt %s and the amount", newest, receipt)
+	}
+	s.checkout.picture()
+	s.till.picture()
+	s.phone.picture()
+
+	// The same answer is there after a reload, and the till that is opened afterwards knows the sale too.
+	s.checkout.do(reload)
+	s.checkoutIs("paid")
+	s.till.do(reload)
+	s.tillIs("SUCCESS")
+}
+
+func TestACustomerCancelsAndPaysAgainOnTheSamePage(t *testing.T) {
+	s := openShop(t, "sale-2")
+	s.pay(50)
+	s.phone.shows("the prompt", `document.querySelector('[data-testid=prompt]')?.checkVisibility()`)
+	s.phone.click("[data-testid=pin-cancel]")
+	s.checkoutIs("failed")
+	s.tillIs("FAILED")
+	if reason := s.checkout.text("[data-testid=reason]"); reason == "" {
+		t.Error("the checkout does not say why")
+	}
+	s.checkout.picture()
+
+	s.checkout.click("[data-testid=pay-again]")
+	s.checkout.click("[data-testid=pay]") // the number is still there
+	s.typePIN("1111")
+	s.checkoutIs("paid")
+	s.tillIs("SUCCESS")
+}
+
+func TestACustomerLetsThePromptLapse(t *testing.T) {
+	s := openShop(t, "sale-3", "--prompt-timeout=1s")
+	s.pay(50)
+	s.checkoutIs("waiting")
+	s.checkoutIs("failed")
+	s.tillIs("FAILED")
+}
+
+func TestACallbackThatNeverComesIsAskedFor(t *testing.T) {
+	s := openShop(t, "sale-4", "--first-ask=2s", "--queries-per-minute=600")
+	s.behave(t, map[string]string{"callback": "never"})
+	s.pay(75)
+	s.typePIN("2580")
+	s.checkoutIs("paid")
+	s.tillIs("SUCCESS")
+}
+
+func TestACallbackThatNeverComesAndNoAnswerEitherIsUnknownAndNeverFailed(t *testing.T) {
+	s := openShop(t, "sale-5", "--first-ask=1s", "--unknown-after=3s", "--queries-per-minute=600")
+	s.behave(t, map[string]string{"callback": "never_silent"})
+	s.pay(75)
+	s.typePIN("2580")
+	s.checkoutIs("unknown")
+	s.tillIs("UNKNOWN")
+	if words := strings.ToLower(s.till.text("[data-testid=newest]")); !strings.Contains(words, "do not charge again") {
+		t.Errorf("the till shows %q, want it to say that the cashier must not charge again", words)
+	}
+	s.checkout.picture()
+	s.till.picture()
+}

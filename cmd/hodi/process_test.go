@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
+// real processes of it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hodi": main})
+}
+
+func TestCommandsAsAUserTypesThem(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
+}
+
+// dev is a running `hodi dev`.
+type dev struct {
+	house
+	cmd    *exec.Cmd
+	stderr *lockedBuffer
+}
+
+// quick makes the sandbox answer in moments and Daraja be asked soon, so that no test waits for a customer.
+var quick = []string{"--ack-delay=20ms", "--prompt-delay=20ms", "--callback-delay=50ms"}
+
+// startDev starts `hodi dev` in dir on ports that are free, or on those of a house that was there before.
+func startDev(t *testing.T, dir string, before *house, flags ...string) *dev {
+	t.Helper()
+	listen := func(address string) string {
+		if address == "" {
+			return "127.0.0.1:0"
+		}
+		return strings.TrimPrefix(address, "http://")
+	}
+	if before == nil {
+		before = &house{}
+	}
+	args := append([]string{"dev", "--json", "--data", dir, "--listen", listen(before.Sidecar),
+		"--edge-listen", listen(before.Edge), "--sandbox-listen", listen(before.Sandbox)}, flags...)
+	d := &dev{cmd: exec.Command("hodi", args...), stderr: new(lockedBuffer)}
+	d.cmd.Stderr = d.stderr
+	stdout, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.cmd.Process.Kill()
+		d.cmd.Wait()
+		if t.Failed() {
+			t.Logf("hodi dev wrote to standard error:\n%s", d.stderr)
+		}
+	})
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err != nil {
+		d.cmd.Wait()
+		t.Fatalf("hodi dev printed no line: %v\n%s", err, d.stderr)
+	}
+	if err := json.Unmarshal(line, &d.house); err != nil {
+		t.Fatalf("hodi dev printed %q: %v", line, err)
+	}
+	return d
+}
+
+// kill ends the process as a power cut would.
+func (d *dev) kill(t *testing.T) {
+	t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Wait()
+}
+
+// stop asks the process to end and returns how long it took.
+func (d *dev) stop(t *testing.T) time.Duration {
+	t.Helper()
+	asked := time.Now()
+	if err := d.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Wait(); err != nil {
+		t.Errorf("hodi dev ended with %v\n%s", err, d.stderr)
+	}
+	return time.Since(asked)
+}
+
+// call makes a request and returns the status and the JSON of the answer.
+func call(t *testing.T, method, address string, body any) (int, map[string]any) {
+	t.Helper()
+	var reader io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		reader = strings.NewReader(b)
+	default:
+		encoded, err := json.Marshal(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, address, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := map[string]any{}
+	if len(b) > 0 {
+		if err := json.Unmarshal(b, &answer); err != nil {
+			t.Fatalf("%s %s answered %d %q", method, address, response.StatusCode, b)
+		}
+	}
+	return response.StatusCode, answer
+}
+
+const testPhone = "254708374149"
+
+// initiate asks for a payment and returns its data.
+func (d *dev) initiate(t *testing.T, session string, amount int) map[string]any {
+	t.Helper()
+	status, data := call(t, "POST", d.Sidecar+"/sessions/"+session+"/initiate",
+		map[string]any{"phoneNumber": testPhone, "amount": amount, "accountReference": "ORDER123"})
+	if status != 200 {
+		t.Fatalf("initiate answered %d %v", status, data)
+	}
+	return data
+}
+
+// behave sets how the sandbox treats the phone from now on.
+func (d *dev) behave(t *testing.T, behaviour map[string]string) {
+	t.Helper()
+	if status, answer := call(t, "POST", d.Sandbox+"/phone/behaviour", behaviour); status >= 300 {
+		t.Fatalf("the sandbox answered %d %v to %v", status, answer, behaviour)
+	}
+}
+
+// answer does on the phone what a customer would, as soon as the prompt is there.
+func (d *dev) answer(t *testing.T, outcome string) {
+	t.Helper()
+	eventually(t, "the prompt to be answered", func() bool {
+		status, _ := call(t, "POST", d.Sandbox+"/phone/answer", map[string]string{"outcome": outcome})
+		return status < 300
+	})
+}
+
+// session asks for the present state of a session.
+func (d *dev) session(t *testing.T, session string) map[string]any {
+	t.Helper()
+	_, message := call(t, "GET", d.Sidecar+"/sessions/"+url.PathEscape(session), nil)
+	return message
+}
+
+// eventually polls across a process boundary, where nothing can be waited on; it gives up after a time that no healthy
+// run comes near.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 30 s in vain for %s", what)
+		}
+	}
+}
+
+// stkCallback is a callback as Daraja writes it.
+func stkCallback(data map[string]any, code any, description, receipt string, amount int) string {
+	metadata := ""
+	if code == 0 {
+		metadata = fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":%q},`+
+			`{"Name":"Balance"},{"Name":"TransactionDate","Value":20261002181723},{"Name":"PhoneNumber","Value":%s}]}`, amount, receipt, testPhone)
+	}
+	encoded, _ := json.Marshal(code)
+	return fmt.Sprintf(`{"Body":{"stkCallback":{"MerchantRequestID":%q,"CheckoutRequestID":%q,"ResultCode":%s,"ResultDesc":%q%s}}}`,
+		data["merchantRequestId"], data["checkoutRequestId"], encoded, description, metadata)
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// underCI reports whether a missing tool is a failure rather than a reason to skip.
+func underCI() bool { return os.Getenv("CI") != "" }

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/urfave/cli/v2"
+)
+
+func sidecarCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "sidecar",
+		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR`", EnvVars: []string{"HODI_SIDECAR_DATA"}},
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
+			&cli.StringFlag{Name: "edge", Usage: "the edge's `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+			&cli.StringFlag{Name: "ca-file", Usage: "the edge's own CA, PEM `FILE`", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}},
+			&cli.StringFlag{Name: "token-file", Usage: "this sidecar's token, `FILE`", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}},
+			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
+			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
+			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: this sidecar can be reached by itself", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
+			&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
+			&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_UNKNOWN_AFTER"}},
+			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
+			&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
+		},
+		Action: runSidecar,
+	}
+}
+
+func runSidecar(c *cli.Context) error {
+	settings, folder, err := loadFile(c)
+	if err != nil {
+		return err
+	}
+	s := settings.Sidecar
+	s.CAFile, s.TokenFile = within(folder, s.CAFile), within(folder, s.TokenFile)
+	over(c, "data", &s.Data)
+	over(c, "listen", &s.Listen)
+	over(c, "edge", &s.Edge)
+	over(c, "ca-file", &s.CAFile)
+	over(c, "token-file", &s.TokenFile)
+	over(c, "daraja-url", &s.DarajaURL)
+	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
+	overBool(c, "dev", &s.Dev)
+	overDuration(c, "unknown-after", &s.UnknownAfter)
+	overDuration(c, "first-ask", &s.FirstAsk)
+	if c.IsSet("origin") {
+		s.Origins = c.StringSlice("origin")
+	}
+	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
+		s.QueriesPerMinute = c.Int("queries-per-minute")
+	}
+	if s.Data == "" {
+		if s.Data, err = stateDir("sidecar/default"); err != nil {
+			return err
+		}
+	}
+	if s.Edge != "" && (s.CAFile == "" || s.TokenFile == "") {
+		return errors.New("sidecar: --edge needs --ca-file and --token-file: `hodi edge add SHOP` on the edge writes both")
+	}
+	if s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
+		return errors.New("sidecar: no way in for callbacks: give --edge HOST:PORT, or --accept-callbacks where Safaricom reaches this machine")
+	}
+	codes, err := shortcodes(settings.Shortcode, folder)
+	if err != nil {
+		return err
+	}
+	logger, err := newLogger(c, slog.LevelInfo)
+	if err != nil {
+		return err
+	}
+	if len(codes) == 0 {
+		logger.Warn("no [shortcode.NAME] is configured: this sidecar follows payments but cannot ask for one")
+	}
+	listener, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return fmt.Errorf("sidecar: cannot serve the app: %w", err)
+	}
+	defer listener.Close()
+
+	d, err := sidecar.Open(c.Context, sidecar.Config{
+		Dir: s.Data, Listener: listener, Dev: s.Dev,
+		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile,
+		Shortcodes: codes, DarajaURL: s.DarajaURL,
+		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks,
+		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
+		Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	logger.Info("sidecar serves", "url", "http://"+listener.Addr().String(), "data", s.Data)
+	return endedByRequest(c.Context, d.Run(c.Context))
+}
