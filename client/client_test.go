@@ -218,10 +218,6 @@ func TestWhatCannotBeAskedForIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
-func all2(t *testing.T, c *client.Client) func(func(push.Message, error) bool) {
-	return c.Events(t.Context(), "")
-}
-
 func TestMessageThatCannotBeReadIsAnError(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scripted, n *network) {
 		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))

@@ -28,7 +28,6 @@ const (
 )
 
 // answering is a Daraja that gives out tokens and answers everything else in one way.
-
 func answering(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/oauth/v1/generate" {
@@ -46,10 +45,6 @@ func connect(t *testing.T, h http.HandlerFunc) *daraja.Client {
 	t.Cleanup(server.Close)
 	return &daraja.Client{BaseURL: server.URL, Shortcode: till}
 }
-
-// The table that the life of a payment hangs on: after which answers may the customer have been prompted?
-
-// A RoundTripper that tells its trace nothing proves nothing about what it has sent.
 
 func TestCredentialsDoNotFollowARedirect(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -98,7 +93,3 @@ func TestCredentialsArePrintedByNothing(t *testing.T) {
 		t.Errorf("the shortcode is not named: %s", all)
 	}
 }
-
-// FuzzAnswer gives any bytes as the answer to a token request, a push and a query. Whatever they are, nothing but a
-
-// definite answer may count as one.

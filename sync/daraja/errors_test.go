@@ -167,6 +167,8 @@ func TestScrubHidesWhoPaid(t *testing.T) {
 	}
 }
 
+// FuzzAnswer gives any bytes as the answer to a token request, a push and a query. Whatever they are, nothing but a
+// definite answer may count as one.
 func FuzzAnswer(f *testing.F) {
 	for _, name := range files(f, "api_*") {
 		f.Add(200, payload(f, name))

@@ -18,9 +18,8 @@ type memory struct {
 	done  chan struct{}
 	once  sync.Once
 
-	mu    sync.Mutex
-	cut   error
-	dials int
+	mu  sync.Mutex
+	cut error
 }
 
 // serve answers on a network in memory until the test ends.
@@ -39,7 +38,6 @@ func serve(t *testing.T, h http.HandlerFunc) (*memory, *http.Client) {
 func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	m.mu.Lock()
 	cut := m.cut
-	m.dials++
 	m.mu.Unlock()
 	if cut != nil {
 		return nil, cut
@@ -59,12 +57,6 @@ func (m *memory) setCut(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cut = err
-}
-
-func (m *memory) dialled() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.dials
 }
 
 func (m *memory) Accept() (net.Conn, error) {

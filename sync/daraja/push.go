@@ -124,7 +124,7 @@ func CheckReference(s string) error {
 	}
 	for _, r := range s {
 		if !printable(r) {
-			return fmt.Errorf("daraja: account reference: %q in it makes prompts fail; use letters, digits, spaces and - _ . / :", r)
+			return fmt.Errorf("daraja: account reference: %q in it makes prompts fail; use letters, digits, spaces and any of -_./:()+*=", r)
 		}
 	}
 	if len(s) > MaxReference {

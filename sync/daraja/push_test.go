@@ -239,6 +239,7 @@ func TestPushThatLeftAndWasNotAnsweredIsAmbiguous(t *testing.T) {
 	}
 }
 
+// A RoundTripper that tells its trace nothing proves nothing about what it has sent.
 func TestTransportThatSaysNothingIsNotBelievedToHaveSentNothing(t *testing.T) {
 	tokens := daraja.NewTokens(connect(t, answering(200, "")).BaseURL, "key-1", "secret-1", nil)
 	c := &daraja.Client{BaseURL: "http://daraja.example", Shortcode: till, Tokens: tokens, HTTP: &http.Client{Transport: silent{}}}

@@ -83,7 +83,7 @@ func (t *Tokens) fly(ctx context.Context, f *flight) {
 		if f.err == nil && f.token != "" {
 			t.token, t.ends, t.renew = f.token, asked.Add(lives), asked.Add(lives*9/10)
 		} else if t.token != "" && time.Now().Before(t.ends) {
-			t.renew = time.Now().Add(t.ends.Sub(time.Now()) / 4)
+			t.renew = time.Now().Add(time.Until(t.ends) / 4)
 			f.token, f.err = t.token, nil
 		}
 		t.flight = nil

@@ -59,9 +59,6 @@ func (o outcome) result() (code, callbackText, queryText string) {
 	}
 }
 
-// waits reports whether the outcome is that nothing is done, so that the prompt ends by time.
-func (o outcome) waits() bool { return o == ignore || o == off }
-
 // The ways of a callback.
 const (
 	callbackNormal      = "normal"
