@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,7 @@ type ingress struct {
 }
 
 func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.EscapedPath()
+	path := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // as sent: escaped, it may be three times as long, and fit nowhere
 	switch {
 	case strings.HasPrefix(path, "/c/"):
 		key, ref, _ := strings.Cut(path[len("/c/"):], "/")

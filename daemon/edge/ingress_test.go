@@ -57,6 +57,29 @@ func TestACallbackIsStoredAsItCameAndAnsweredAccepted(t *testing.T) {
 	}
 }
 
+// An entry has to fit into a frame whatever ingress takes, even where it is stored in more bytes than were sent.
+func TestTheLargestCallbacksThereCanBeAreStored(t *testing.T) {
+	w := start(t, edge.Config{})
+	body := strings.Repeat("x", 256<<10)
+	for name, c := range map[string]struct{ ref, header string }{
+		"a ref that would be longer if it were escaped": {strings.Repeat(`"`, 60<<10), ""},
+		"a ref that is not ASCII":                       {strings.Repeat("é", 30<<10), ""},
+		"header lines that grow when they are written":  {"", strings.Repeat("a:\n", 20<<10)},
+		"both":                                          {strings.Repeat("<", 30<<10), strings.Repeat("a:\n", 10<<10)},
+	} {
+		answer := w.raw("POST " + path(w.callback) + "/" + c.ref + " HTTP/1.1\r\nHost: x\r\n" + c.header +
+			"Content-Length: 262144\r\nConnection: close\r\n\r\n" + body)
+		if !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+			t.Errorf("%s: answered %.200s", name, answer)
+		}
+	}
+	for _, e := range w.stored("duka") {
+		if len(e.Body) != len(body) || e.Ref != "" && strings.Contains(e.Ref, "%") {
+			t.Errorf("entry %d has a body of %d bytes and the ref %.20q, want it as it was sent", e.Seq, len(e.Body), e.Ref)
+		}
+	}
+}
+
 func TestWhatIsNotACallbackIsRefused(t *testing.T) {
 	w := start(t, edge.Config{})
 	at := path(w.callback)
