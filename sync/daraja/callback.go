@@ -30,8 +30,11 @@ type Callback struct {
 //
 // It is loose by rule. The case of names does not matter; any fact may be a number or a string; items come in any order,
 // without a Value, or as a single object instead of an array; what is unknown is skipped; a detail that cannot be read is
-// absent. It insists only on what a payment is settled by: JSON, both ids, and a result code. The error says which is
-// missing, and repeats nothing of the body.
+// absent. It insists only on what a payment is settled by: JSON, both ids, and a result code, each said once, or always the
+// same. The error says what is wrong, and repeats nothing of the body.
+//
+// A body may be as large as whoever sends it likes, but what it tells is kept and shown to many: so a description is cut
+// short, and a receipt or a phone number of more than maxFact bytes is none.
 func ParseCallback(body []byte) (Callback, error) {
 	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
 	if len(body) == 0 {
@@ -41,7 +44,10 @@ func ParseCallback(body []byte) (Callback, error) {
 		Body        struct{ STKCallback *stkCallback }
 		STKCallback *stkCallback // without the wrapper
 	}
-	if err := unmarshal(body, &notice); err != nil {
+	switch err := unmarshal(body, &notice); {
+	case errors.Is(err, errContradiction):
+		return Callback{}, fmt.Errorf("daraja: callback: %w", err)
+	case err != nil:
 		return Callback{}, errors.New("daraja: callback: the body is not JSON")
 	}
 	stk := notice.Body.STKCallback
@@ -52,12 +58,14 @@ func ParseCallback(body []byte) (Callback, error) {
 		return Callback{}, fmt.Errorf("daraja: callback: not an STK callback but %s", family(body))
 	}
 	c := Callback{
-		MerchantRequestID: string(stk.MerchantRequestID),
-		CheckoutRequestID: string(stk.CheckoutRequestID),
-		ResultCode:        string(stk.ResultCode),
-		ResultDesc:        string(stk.ResultDesc),
+		MerchantRequestID: stk.MerchantRequestID.text,
+		CheckoutRequestID: stk.CheckoutRequestID.text,
+		ResultCode:        stk.ResultCode.text,
+		ResultDesc:        short(string(stk.ResultDesc)),
 	}
 	switch {
+	case max(len(c.MerchantRequestID), len(c.CheckoutRequestID), len(c.ResultCode)) > maxFact:
+		return Callback{}, errors.New("daraja: callback: an id or the ResultCode is too long to be one")
 	case c.MerchantRequestID == "" && c.CheckoutRequestID == "":
 		return Callback{}, errors.New("daraja: callback: no MerchantRequestID and no CheckoutRequestID")
 	case c.MerchantRequestID == "":
@@ -69,7 +77,7 @@ func ParseCallback(body []byte) (Callback, error) {
 	}
 	for _, item := range stk.CallbackMetadata.Item {
 		value := string(item.Value)
-		if value == "" {
+		if value == "" || len(value) > maxFact {
 			continue
 		}
 		switch strings.ToLower(string(item.Name)) {
@@ -86,11 +94,14 @@ func ParseCallback(body []byte) (Callback, error) {
 	return c, nil
 }
 
+// maxFact is the length of the longest id, code, receipt, number or date that is believed to be one. Real ones have up to 37.
+const maxFact = 128
+
 // stkCallback is the shape of a callback. encoding/json matches its names in any case.
 type stkCallback struct {
-	MerchantRequestID text
-	CheckoutRequestID text
-	ResultCode        text
+	MerchantRequestID fact
+	CheckoutRequestID fact
+	ResultCode        fact
 	ResultDesc        text
 	CallbackMetadata  struct{ Item items }
 }
@@ -106,6 +117,24 @@ func (l *items) UnmarshalJSON(b []byte) error {
 	}
 	*l = make(items, 1)
 	return unmarshal(b, &(*l)[0])
+}
+
+// fact is a text that a payment is settled by. JSON lets a name stand twice, and Daraja's own samples do so, but a fact
+// that is said twice in different ways must not come down to whichever was said last.
+type fact struct {
+	text string
+	said bool
+}
+
+var errContradiction = errors.New("the body contradicts itself: one of the ids or the ResultCode is in it twice, and differs")
+
+func (f *fact) UnmarshalJSON(b []byte) error {
+	s := scalar(b)
+	if f.said && f.text != s {
+		return errContradiction
+	}
+	f.text, f.said = s, true
+	return nil
 }
 
 // text reads a string or a number; see scalar.

@@ -148,6 +148,64 @@ func TestCallbackThatSettlesNothingSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+func TestNothingButAZeroIsPaid(t *testing.T) {
+	body := func(code string) []byte {
+		return []byte(`{"Body":{"stkCallback":{"MerchantRequestID":"m","CheckoutRequestID":"c","ResultCode":` + code + `,"ResultDesc":"Success"}}}`)
+	}
+	for _, code := range []string{`0`, `"0"`, `" 0 "`, `"\u0030"`, `0,"resultCode":"0"`} {
+		if c, err := daraja.ParseCallback(body(code)); err != nil || daraja.OutcomeOf(c.ResultCode) != daraja.OutcomePaid {
+			t.Errorf("result code %s: %+v, %v; want it paid", code, c, err)
+		}
+	}
+	for _, code := range []string{
+		`false`, `true`, `null`, `""`, `" "`, `[]`, `[0]`, `{}`, `{"":0}`, `-0`, `0.0`, `0e0`, `0e9`, `"0.0"`, `"00"`, `"00000000"`, `"-0"`, `"+0"`, `"0x0"`, `"0 0"`,
+		`"0\u0000"`, `"O"`, `"o"`, `"٠"`, `"０"`, `"Success"`, `"SUCCESS"`, `"true"`, `200`, `"0,1032"`, `"null"`, `1e-9`,
+		`1032,"ResultCode":0`, `0,"resultCode":1032`, `0,"ResultCode":1032,"RESULTCODE":0`, `0,"ResultCode":null`, `1032,"ResultCode":[],"ResultCode":0`,
+		`0},"StkCallback":{"ResultCode":1032`, `1032}},"body":{"stkCallback":{"ResultCode":0`,
+	} {
+		c, err := daraja.ParseCallback(body(code))
+		if outcome := daraja.OutcomeOf(c.ResultCode); outcome == daraja.OutcomePaid || outcome.Failed() {
+			t.Errorf("result code %s is taken for %s (%+v, %v)", code, outcome, c, err)
+		}
+	}
+}
+
+func TestCallbackThatContradictsItselfSettlesNothing(t *testing.T) {
+	for _, body := range []string{
+		`{"Body":{"stkCallback":{"MerchantRequestID":"m","CheckoutRequestID":"c","ResultCode":1032,"resultCode":0}}}`,
+		`{"Body":{"stkCallback":{"MerchantRequestID":"m","CheckoutRequestID":"c","ResultCode":0,"MerchantRequestId":"m2"}}}`,
+		`{"Body":{"stkCallback":{"MerchantRequestID":"m","CheckoutRequestID":"c","ResultCode":0}},"body":{"stkCallback":{"CheckoutRequestID":"c2"}}}`,
+	} {
+		if c, err := daraja.ParseCallback([]byte(body)); err == nil || !strings.Contains(err.Error(), "contradicts itself") || c != (daraja.Callback{}) {
+			t.Errorf("%s: %+v, %v", body, c, err)
+		}
+	}
+	twice := `{"Body":{"stkCallback":{"MerchantRequestID":"m","merchantRequestID":"m","CheckoutRequestID":"c","ResultCode":0,"ResultCode":"0","ResultDesc":"a","ResultDesc":"b"}}}`
+	if c, err := daraja.ParseCallback([]byte(twice)); err != nil || c.ResultCode != "0" {
+		t.Errorf("said twice and the same: %+v, %v", c, err)
+	}
+}
+
+func TestCallbackAsLargeAsTheEdgeTakesStaysSmall(t *testing.T) {
+	long := strings.Repeat("<", 250<<10)
+	with := func(id, code, metadata string) []byte {
+		return []byte(`{"Body":{"stkCallback":{"MerchantRequestID":"` + id + `","CheckoutRequestID":"c","ResultCode":"` + code + `","ResultDesc":"` + long + `","CallbackMetadata":{"Item":` + metadata + `}}}}`)
+	}
+	c, err := daraja.ParseCallback(with("m", "0", `[{"Name":"Amount","Value":1}]`))
+	if err != nil || c.Amount != 100 || len([]rune(c.ResultDesc)) > 301 {
+		t.Errorf("of a description of 250 kB %d bytes are kept, with amount %d, %v", len(c.ResultDesc), c.Amount, err)
+	}
+	long, metadata := "", `[{"Name":"MpesaReceiptNumber","Value":"`+long+`"},{"Name":"PhoneNumber","Value":"`+long+`"},{"Name":"Amount","Value":1}]`
+	if c, err := daraja.ParseCallback(with("m", "0", metadata)); err != nil || c.Receipt != "" || c.Phone != "" || c.Amount != 100 {
+		t.Errorf("a receipt of 250 kB: %d bytes, %v", len(c.Receipt), err)
+	}
+	for _, b := range [][]byte{with(metadata[50:5000], "0", "[]"), with("m", metadata[50:5000], "[]")} {
+		if c, err := daraja.ParseCallback(b); err == nil || !strings.Contains(err.Error(), "too long") || c != (daraja.Callback{}) {
+			t.Errorf("an id or a result code of 5 kB: %d and %d bytes, %v", len(c.MerchantRequestID), len(c.ResultCode), err)
+		}
+	}
+}
+
 func TestMoneyIsReadExactly(t *testing.T) {
 	const none = -1 << 62
 	for value, want := range map[string]int64{

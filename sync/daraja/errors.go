@@ -233,8 +233,16 @@ func (r reply) clean(s string) string {
 	}
 	s = tokenPattern.ReplaceAllString(s, "$1$2***")
 	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, ""), func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }), " ")
-	if runes := []rune(s); len(runes) > 300 {
-		s = string(runes[:300]) + "…"
+	return short(s)
+}
+
+// short is at most 300 characters of a text: as much as anybody reads.
+func short(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > 300 {
+			return s[:i] + "…"
+		}
 	}
 	return s
 }
