@@ -137,6 +137,9 @@ func (f *fact) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// usable: it is there, and no longer than a fact can be.
+func (f fact) usable() bool { return f.text != "" && len(f.text) <= maxFact }
+
 // text reads a string or a number; see scalar.
 type text string
 

@@ -14,8 +14,8 @@ import (
 	"unicode"
 )
 
-// Error is an answer of Daraja that is not the one asked for, or the want of one. Its fields hold no token, password or
-// key, and its text no whole CheckoutRequestID or phone number either.
+// Error is an answer of Daraja that is not the one asked for, or the want of one. However it is printed, it holds no token,
+// password or key, and no whole CheckoutRequestID or phone number.
 type Error struct {
 	Op        string // "token", "push" or "query"
 	Status    int    // of HTTP; 0: there was no answer, or the request was not fit to be sent
@@ -60,7 +60,7 @@ func (e *Error) Error() string {
 	if e.RequestID != "" {
 		fmt.Fprintf(&b, " (request %s)", e.RequestID)
 	}
-	return Scrub(b.String())
+	return b.String()
 }
 
 // Unwrap gives context.Canceled or context.DeadlineExceeded if that is why there was no answer. Nothing else is passed on,
@@ -223,17 +223,21 @@ func hider(secrets []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// A token that is not the one we sent: Daraja has been seen to name it.
-var tokenPattern = regexp.MustCompile(`(?i)(token|bearer|basic)(\s*[-:=]?\s*)[A-Za-z0-9+/_=.~-]{20,}`)
+var (
+	// A token that is not the one we sent: Daraja has been seen to name it.
+	tokenPattern = regexp.MustCompile(`(?i)(token|bearer|basic)(\s*[-:=]?\s*)[A-Za-z0-9+/_=.~-]{20,}`)
+	// Name and password in an address, such as that of a proxy that Go could not read.
+	userPattern = regexp.MustCompile(`://[^\s"]*@`)
+)
 
-// clean makes one line of at most 300 characters without secrets of what somebody else wrote.
+// clean makes one line of at most 300 characters of what somebody else wrote, without secrets and without who pays.
 func (r reply) clean(s string) string {
 	if r.hide != nil {
 		s = r.hide.Replace(s)
 	}
-	s = tokenPattern.ReplaceAllString(s, "$1$2***")
+	s = userPattern.ReplaceAllString(tokenPattern.ReplaceAllString(s, "$1$2***"), "://***@")
 	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, ""), func(c rune) bool { return unicode.IsSpace(c) || unicode.IsControl(c) }), " ")
-	return short(s)
+	return short(Scrub(s))
 }
 
 // short is at most 300 characters of a text: as much as anybody reads.
@@ -248,13 +252,19 @@ func short(s string) string {
 }
 
 var (
-	checkoutPattern = regexp.MustCompile(`ws_CO_[A-Za-z0-9_]+`)
-	phonePattern    = regexp.MustCompile(`\+?\b(?:254|0)[17][0-9]{8}\b`)
+	checkoutPattern = regexp.MustCompile(`(?i)ws_CO_[a-z0-9_]+`)
+	numberPattern   = regexp.MustCompile(`\+?[0-9]+`)
+	phonePattern    = regexp.MustCompile(`^\+?(?:(?:00)?254|0)[17][0-9]{8}$`)
 )
 
 // Scrub hides the CheckoutRequestIDs and phone numbers in a text that is going to be logged: a CheckoutRequestID ends in
 // the customer's phone number.
 func Scrub(s string) string {
 	s = checkoutPattern.ReplaceAllString(s, "ws_CO_***")
-	return phonePattern.ReplaceAllStringFunc(s, MaskPhone)
+	return numberPattern.ReplaceAllStringFunc(s, func(number string) string {
+		if phonePattern.MatchString(number) {
+			return MaskPhone(number)
+		}
+		return number
+	})
 }

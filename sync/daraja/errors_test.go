@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -133,20 +135,37 @@ func TestErrorsKeepSecretsToThemselves(t *testing.T) {
 				continue
 			}
 			basic := base64.StdEncoding.EncodeToString([]byte(till.ConsumerKey + ":" + till.ConsumerSecret))
-			whole := fmt.Sprintf("%v %+v %#v %s", err, *e, *e, e.Message+e.Code+e.RequestID)
+			var log bytes.Buffer
+			slog.New(slog.NewTextHandler(&log, nil)).Info("x", "error", err)
+			slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "error", err, "group", slog.GroupValue(slog.Any("error", *e)))
+			encoded, _ := json.Marshal(err)
+			whole := fmt.Sprintf("%v %+v %#v %s %#v %s %s", err, *e, *e, e.Message+e.Code+e.RequestID, err, &log, encoded)
 			for _, secret := range []string{token1, "AAAAbbbb", till.Passkey, till.ConsumerKey, till.ConsumerSecret, basic, "cGFzc2tleS0w", base64.StdEncoding.EncodeToString([]byte("174379pass"))[:12]} {
 				if strings.Contains(whole, secret) {
 					t.Errorf("%s: the error gives away %q: %s", name, secret, whole)
 				}
 			}
 			for _, personal := range []string{phone, "0708374149", checkout} {
-				if strings.Contains(err.Error(), personal) {
-					t.Errorf("%s: the error gives away %q: %v", name, personal, err)
+				if strings.Contains(whole, personal) {
+					t.Errorf("%s: the error gives away %q: %s", name, personal, whole)
 				}
 			}
 			if n := len(err.Error()); n > 1200 || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: the error is no line of a log: %d bytes", name, n)
 			}
+		}
+	}
+}
+
+func TestErrorsKeepTheProxysPasswordToThemselves(t *testing.T) {
+	for _, cause := range []string{
+		`invalid proxy address "http://shop:s3cret/pw@proxy.example:80x": parse "http://shop:s3cret/pw@proxy.example:80x": invalid port ":80x" after host`,
+		`Post "https://shop:s3cret/pw@daraja.example/mpesa": EOF`,
+	} {
+		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(cause) }}}
+		_, err := (&daraja.Client{BaseURL: "https://daraja.example", Shortcode: till, HTTP: hc}).Push(t.Context(), order)
+		if whole := fmt.Sprintf("%v %#v", err, err); strings.Contains(whole, "s3cret") || strings.Contains(whole, "pw@") || !strings.Contains(whole, ".example") || !daraja.NotSent(err) {
+			t.Errorf("%s", whole)
 		}
 	}
 }
@@ -157,6 +176,10 @@ func TestScrubHidesWhoPaid(t *testing.T) {
 		"ws_CO_DMZ_401294732_11032019121308821":                   "ws_CO_***",
 		"phone 254708374149 or +254708374149.":                    "phone 254708***149 or 254708***149.",
 		"0708374149":                                              "254708***149",
+		"id254708374149x, msisdn_0708374149":                      "id254708***149x, msisdn_254708***149",
+		"WS_CO_1007202409152617708374149":                         "ws_CO_***",
+		"00254708374149":                                          "254708***149",
+		"20231120110452 1254708374149 99999999990708374149":       "20231120110452 1254708374149 99999999990708374149",
 		"0708374149 0708374149,254708374149":                      "254708***149 254708***149,254708***149",
 		"request 29115-34620561-1 at 20231120110452":              "request 29115-34620561-1 at 20231120110452",
 		"96682-198666269-1 and 2654-4b64-97ff-b827b542881d917313": "96682-198666269-1 and 2654-4b64-97ff-b827b542881d917313",

@@ -82,29 +82,35 @@ func (r reply) ack() (Ack, error) {
 		return Ack{}, r.error()
 	}
 	var body struct {
-		MerchantRequestID, CheckoutRequestID               text
-		ResponseCode, ResponseDescription, CustomerMessage text
+		MerchantRequestID, CheckoutRequestID, ResponseCode fact
+		ResponseDescription, CustomerMessage               text
 	}
 	if err := unmarshal(r.body, &body); err != nil {
 		return Ack{}, r.error()
 	}
-	r.code, r.message, r.requestID = string(body.ResponseCode), string(body.ResponseDescription), string(body.MerchantRequestID)
-	if strings.Trim(r.code, "0") != "" {
+	r.code, r.message, r.requestID = body.ResponseCode.text, string(body.ResponseDescription), body.MerchantRequestID.text
+	if !accepted(r.code) {
 		e := r.error()
 		e.Envelope, e.verdict = "daraja", refused
 		return Ack{}, e
 	}
-	if body.MerchantRequestID == "" || body.CheckoutRequestID == "" {
+	if !body.MerchantRequestID.usable() || !body.CheckoutRequestID.usable() {
 		e := r.error()
 		e.Message = "the answer has no ids"
 		return Ack{}, e
 	}
 	return Ack{
-		MerchantRequestID: string(body.MerchantRequestID),
-		CheckoutRequestID: string(body.CheckoutRequestID),
+		MerchantRequestID: body.MerchantRequestID.text,
+		CheckoutRequestID: body.CheckoutRequestID.text,
 		Description:       r.clean(string(body.ResponseDescription)),
 		CustomerMessage:   r.clean(string(body.CustomerMessage)),
 	}, nil
+}
+
+// accepted reports whether a ResponseCode is no refusal. Its own 0 has been seen as 00000000, as a number, and not at all.
+func accepted(code string) bool {
+	n, err := strconv.ParseFloat(code, 64)
+	return code == "" || err == nil && n == 0
 }
 
 // CheckAmount says what is wrong with an amount of whole shillings.

@@ -144,6 +144,7 @@ func TestAckIsReadLoosely(t *testing.T) {
 		`{"merchantRequestID":"29115-34620561-1","checkoutRequestId":"ws_CO_191220191020363925","ResponseCode":0}`,
 		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925","ResponseCode":"00000000"}`,
 		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925"}`,
+		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925","ResponseCode":0.0}`,
 	} {
 		for _, status := range []int{200, 201} {
 			if got, err := connect(t, answering(status, body)).Push(t.Context(), order); err != nil || got.MerchantRequestID != "29115-34620561-1" || got.CheckoutRequestID != asked {
@@ -181,11 +182,17 @@ func TestPushThatNeverLeftIsNotSent(t *testing.T) {
 		})
 		wantNotSent(t, fmt.Sprintf("instead of a token there is a page with %d", status), page)
 	}
-	for _, body := range []string{string(payload(t, "api_error_400_008_02_grant_type")), `{"errorCode":"401.001.01","errorMessage":"Invalid credentials"}`} {
+	for _, body := range []string{string(payload(t, "api_error_400_008_02_grant_type")), `{"errorCode":"401.001.01","errorMessage":"Invalid credentials"}`, ""} {
 		_, err := connect(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); _, _ = io.WriteString(w, body) }).Push(t.Context(), order)
 		if outcome, _, _ := daraja.RefusalOutcome(err); !daraja.Refused(err) || daraja.NotSent(err) || outcome != daraja.OutcomeRejected {
 			t.Errorf("the token is refused for good: %v is %s", err, outcome)
 		}
+	}
+
+	for _, token := range []string{"two\nlines", "naïve", strings.Repeat("x", 9000)} {
+		quoted, _ := json.Marshal(token)
+		body := `{"access_token":` + string(quoted) + `,"expires_in":3599}`
+		wantNotSent(t, "the token is none", connect(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, body) }))
 	}
 
 	gone, cancel := context.WithCancel(t.Context())

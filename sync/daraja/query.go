@@ -38,26 +38,27 @@ func (r reply) result(checkoutRequestID string) (Answer, error) {
 		return Answer{}, r.error()
 	}
 	var body struct {
-		MerchantRequestID, CheckoutRequestID text
-		ResponseCode, ResponseDescription    text
-		ResultCode, ResultDesc               text
+		MerchantRequestID, CheckoutRequestID fact
+		ResponseCode, ResultCode             fact
+		ResponseDescription, ResultDesc      text
 	}
 	if err := unmarshal(r.body, &body); err != nil {
 		return Answer{}, r.error()
 	}
-	r.code, r.message, r.requestID = string(body.ResultCode), string(body.ResultDesc), string(body.MerchantRequestID)
+	code, about := body.ResultCode.text, body.CheckoutRequestID.text
+	r.code, r.message, r.requestID = code, string(body.ResultDesc), body.MerchantRequestID.text
 	switch {
-	case body.CheckoutRequestID != "" && string(body.CheckoutRequestID) != checkoutRequestID:
+	case about != "" && about != checkoutRequestID:
 		e := r.error()
 		e.Code, e.Message = "", "the answer is about another request"
 		return Answer{}, e
-	case body.ResultCode == "":
-		r.code, r.message = string(body.ResponseCode), "the answer has no result: "+string(body.ResponseDescription)
+	case !body.ResultCode.usable(), !accepted(body.ResponseCode.text):
+		r.code, r.message = body.ResponseCode.text, "the answer has no result: "+string(body.ResponseDescription)
 		return Answer{}, r.error()
-	case body.ResultCode == "4999":
+	case code == "4999":
 		e := r.error()
 		e.Envelope = ""
 		return Answer{}, e
 	}
-	return Answer{ResultCode: string(body.ResultCode), ResultDesc: r.clean(string(body.ResultDesc)), MerchantRequestID: string(body.MerchantRequestID)}, nil
+	return Answer{ResultCode: code, ResultDesc: r.clean(string(body.ResultDesc)), MerchantRequestID: body.MerchantRequestID.text}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ func TestQueryAnswersByWhatTheyMean(t *testing.T) {
 		{"spike arrest", 429, read("api_error_429_spike_arrest_fault"), asked, daraja.Answer{}, false},
 		{"a page", 200, "<html>", asked, daraja.Answer{}, false},
 		{"no result code", 200, ack, asked, daraja.Answer{}, false},
+		{"a success of a request that was not accepted", 200, `{"ResponseCode":"1","CheckoutRequestID":"` + asked + `","ResultCode":"0"}`, asked, daraja.Answer{}, false},
+		{"two results", 200, `{"ResponseCode":"0","CheckoutRequestID":"` + asked + `","ResultCode":"1032","resultCode":"0"}`, asked, daraja.Answer{}, false},
+		{"a result that is no code", 200, `{"CheckoutRequestID":"` + asked + `","ResultCode":false}`, asked, daraja.Answer{}, false},
+		{"a result of 5 kB", 200, `{"CheckoutRequestID":"` + asked + `","ResultCode":"` + strings.Repeat("1", 5000) + `"}`, asked, daraja.Answer{}, false},
 		{"a server error with a result code", 500, `{"ResultCode":"1032"}`, asked, daraja.Answer{}, false},
 		{"about another payment", 200, read("api_stkpushquery_success_string_codes"), asked, daraja.Answer{}, false},
 	} {
@@ -57,7 +62,7 @@ func TestQueryAsksWithThePasswordAndNothingMore(t *testing.T) {
 				t.Errorf("it asks %s", r.URL)
 			}
 		}
-		answering(200, `{"ResultCode":"0"}`)(w, r)
+		answering(200, `{"CheckoutRequestID":"`+asked+`","ResultCode":"0"}`)(w, r)
 	})
 	if _, err := c.Query(t.Context(), asked); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -105,11 +106,15 @@ func (t *Tokens) fetch(ctx context.Context) (token string, lives time.Duration, 
 		AccessToken text `json:"access_token"`
 		ExpiresIn   text `json:"expires_in"` // "3599" or 3599
 	}
-	if !r.ok() || unmarshal(r.body, &body) != nil || body.AccessToken == "" {
+	if !r.ok() || unmarshal(r.body, &body) != nil || !fit(string(body.AccessToken)) {
 		e := r.error()
-		if e.Status >= 400 && e.Status < 500 && e.Envelope != "other" && e.retry == 0 {
-			e.verdict = refused // they answered: it is the credentials
-		} else {
+		switch {
+		case e.retry > 0:
+			e.verdict = unsent
+		case e.Status == http.StatusBadRequest, e.Status == http.StatusUnauthorized, // wrong credentials, with or without words
+			e.Status >= 400 && e.Status < 500 && e.Envelope != "other":
+			e.verdict = refused
+		default:
 			e.verdict = unsent
 		}
 		return "", 0, e
@@ -119,4 +124,9 @@ func (t *Tokens) fetch(ctx context.Context) (token string, lives time.Duration, 
 		lives = time.Duration(seconds * float64(time.Second))
 	}
 	return string(body.AccessToken), lives, nil
+}
+
+// fit reports whether a token can stand in a header. Asking with one that cannot would look as if the request was lost.
+func fit(token string) bool {
+	return token != "" && len(token) <= 4096 && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }
