@@ -253,8 +253,8 @@ func TestHealthAndReadiness(t *testing.T) {
 }
 
 func TestTooManyReadersOfOneSessionAreSentAway(t *testing.T) {
-	s := open(t, false)
-	for range 100 {
+	s := open(t, true)
+	for range 500 {
 		s.socket("/sessions/a/websocket")
 	}
 	s.socket("/sessions/a/websocket").wantClose(4429)

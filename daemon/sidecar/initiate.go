@@ -123,11 +123,11 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	if name == "" {
 		name = session.Shortcode
 	}
-	if session.Shortcode != "" && name != session.Shortcode {
-		return request, code, problemf(http.StatusBadRequest, "other-shortcode", "this session is for another shortcode: leave it out")
-	}
 	if code, p = s.shortcode(name); p != nil {
 		return request, code, p
+	}
+	if session.Shortcode != "" && code.Name != session.Shortcode {
+		return request, code, problemf(http.StatusBadRequest, "other-shortcode", "this session is for another shortcode: leave it out")
 	}
 	request.Shortcode, request.Number, request.Environment = code.Name, code.Number, code.Environment
 	return request, code, nil

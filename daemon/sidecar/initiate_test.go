@@ -301,6 +301,16 @@ func TestWithSeveralShortcodesOneMustBeNamed(t *testing.T) {
 	if a.data(t).Shortcode != "600000" {
 		t.Errorf("it answered %s", a.body)
 	}
+
+	// Messages call it by its number, so that will do too.
+	s.want(s.do("POST", "/sessions/b/initiate", request(otherPhone, 100, `,"shortcode":"600000"`)), 200, "")
+	var list struct{ Payments []push.Data }
+	for shortcode, want := range map[string]int{"till": 2, "600000": 2, "duka": 0, "174379": 0, "gone": 0} {
+		s.do("GET", "/payments?shortcode="+shortcode, "").into(t, &list)
+		if len(list.Payments) != want {
+			t.Errorf("of shortcode %s there are %d payments, want %d", shortcode, len(list.Payments), want)
+		}
+	}
 }
 
 func TestThePushOfTheAppItselfIsFollowedToo(t *testing.T) {
@@ -342,7 +352,9 @@ func TestThePushOfTheAppItselfIsFollowedToo(t *testing.T) {
 		`{"phoneNumber":"1"}`:       "bad-phone",
 		`{"session":"../x"}`:        "bad-session",
 		`{"amount":-5}`:             "bad-amount",
-		`{"MerchantRequestID":"a","CheckoutRequestID":"` + strings.Repeat("x", 200) + `"}`: "bad-request",
+		`{"requestId":"1-1","errorCode":"404.001.03","errorMessage":"Invalid Access Token"}`: "refused-push",
+		`{"MerchantRequestID":"fake-9","CheckoutRequestID":"ws_CO_9","ResponseCode":"1"}`:    "refused-push",
+		`{"MerchantRequestID":"a","CheckoutRequestID":"` + strings.Repeat("x", 200) + `"}`:   "bad-request",
 	} {
 		s.want(s.do("POST", "/payments", body, auth...), 400, kind)
 	}
@@ -410,14 +422,16 @@ func TestPaymentsAreListedAndFound(t *testing.T) {
 }
 
 func TestTheCheckoutPageLearnsWhatIsToBePaid(t *testing.T) {
-	s := open(t, false, outside)
+	s := open(t, false, outside, func(c *sidecar.Config) { c.Businesses = map[string]string{"duka": "Duka la Hodi"} })
 	var about struct {
+		Session, Business                 string
 		Amount                            *int
 		AccountReference, Shortcode, Kind string
 		Dev                               bool
 	}
-	s.do("GET", "/pay/"+s.opened("150")+"/about", "").into(t, &about)
-	if about.Amount == nil || *about.Amount != 150 || about.AccountReference != "INV-1" || about.Shortcode != "174379" || about.Kind != "paybill" || about.Dev {
+	id := s.opened("150")
+	s.do("GET", "/pay/"+id+"/about", "").into(t, &about)
+	if about.Session != id || about.Business != "Duka la Hodi" || about.Amount == nil || *about.Amount != 150 || about.AccountReference != "INV-1" || about.Shortcode != "174379" || about.Kind != "paybill" || about.Dev {
 		t.Errorf("it learns %+v", about)
 	}
 	about.Amount = nil

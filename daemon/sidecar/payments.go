@@ -43,9 +43,14 @@ func (s *Sidecar) registerPayment(w http.ResponseWriter, r *http.Request) *probl
 		PhoneNumber       word   `json:"phoneNumber"`
 		AccountReference  word   `json:"accountReference"`
 		Shortcode         word   `json:"shortcode"`
+		ResponseCode      word   // of an ack that is one: 0
+		ErrorCode         word   `json:"errorCode"` // of Daraja's errors
 	}
 	if p := readJSON(w, r, &in); p != nil {
 		return p
+	}
+	if in.ErrorCode != "" || in.ResponseCode != "" && in.ResponseCode != "0" {
+		return problemf(http.StatusBadRequest, "refused-push", "Daraja refused this push, so there is nothing to follow")
 	}
 	registration := correlate.Registration{
 		PaymentID: in.PaymentID, Session: in.Session,
@@ -135,6 +140,11 @@ func (s *Sidecar) listPayments(w http.ResponseWriter, r *http.Request) *problem 
 	case "", push.Pending, push.Success, push.Failed, push.Unknown:
 	default:
 		return badRequest("status is PENDING, SUCCESS, FAILED or UNKNOWN")
+	}
+	if filter.Shortcode != "" {
+		if code, p := s.shortcode(filter.Shortcode); p == nil { // else perhaps one of the past
+			filter.Shortcode = code.Name
+		}
 	}
 	var p *problem
 	if filter.Limit, p = pageSize(r, 100, 500); p != nil {

@@ -84,6 +84,7 @@ type checkout struct {
 	Number           string `json:"number,omitempty"`    // what customers pay to
 	Kind             string `json:"kind,omitempty"`      // paybill or till
 	Environment      string `json:"environment,omitempty"`
+	Business         string `json:"business,omitempty"` // what customers know it by
 }
 
 func (s *Sidecar) checkout(session correlate.Session) checkout {
@@ -95,7 +96,7 @@ func (s *Sidecar) checkout(session correlate.Session) checkout {
 		c.Amount = "open"
 	}
 	if code, p := s.shortcode(session.Shortcode); p == nil {
-		c.Number, c.Kind, c.Environment = code.Number, code.Kind, code.Environment
+		c.Number, c.Kind, c.Environment, c.Business = code.Number, code.Kind, code.Environment, s.config.Businesses[code.Name]
 	}
 	return c
 }
@@ -108,13 +109,15 @@ func (s *Sidecar) aboutSession(w http.ResponseWriter, r *http.Request) *problem 
 	}
 	fixed := s.checkout(session)
 	about := struct {
+		Session          string      `json:"session"`
+		Business         string      `json:"business,omitempty"`
 		Amount           *push.Money `json:"amount"` // null: the page chooses
 		AccountReference string      `json:"accountReference,omitempty"`
 		Shortcode        string      `json:"shortcode,omitempty"` // the number
 		Kind             string      `json:"kind,omitempty"`
 		Environment      string      `json:"environment,omitempty"`
 		Dev              bool        `json:"dev"`
-	}{nil, fixed.AccountReference, fixed.Number, fixed.Kind, fixed.Environment, s.config.Dev}
+	}{session.ID, fixed.Business, nil, fixed.AccountReference, fixed.Number, fixed.Kind, fixed.Environment, s.config.Dev}
 	if session.Amount != 0 {
 		about.Amount = &session.Amount
 	}
@@ -141,14 +144,22 @@ func (s *Sidecar) getSession(life context.Context) handler {
 		if err != nil {
 			return s.internal("read a session", err)
 		}
-		if wait > 0 && r.Method == http.MethodGet {
-			if p := s.subscribers.enter(id); p != nil {
-				return p
-			}
-			snapshot, err = s.waitForNews(r.Context(), life, id, snapshot, r.URL.Query().Get("after"), wait)
-			s.subscribers.leave(id)
-			if err != nil {
-				return s.internal("wait for a session", err)
+		if after := r.URL.Query().Get("after"); after != "" {
+			place, ok, err := s.resume(r.Context(), after)
+			switch {
+			case err != nil:
+				return s.internal("find a reader's place", err)
+			case !ok:
+				snapshot.Message.Gap = true // and nothing to wait for: the state is news
+			case wait > 0 && r.Method == http.MethodGet:
+				if p := s.subscribers.enter(id); p != nil {
+					return p
+				}
+				snapshot, err = s.waitForNews(r.Context(), life, id, snapshot, place, wait)
+				s.subscribers.leave(id)
+				if err != nil {
+					return s.internal("wait for a session", err)
+				}
 			}
 		}
 		return s.writeState(w, r, session, snapshot)
@@ -233,7 +244,7 @@ func checkReference(reference string) *problem {
 	return nil
 }
 
-// shortcode finds one by its name; "" is the only one there is.
+// shortcode finds one by its name, or by its number, which is what messages call it by; "" is the only one there is.
 func (s *Sidecar) shortcode(name string) (daraja.Shortcode, *problem) {
 	if name == "" {
 		switch len(s.config.Shortcodes) {
@@ -244,9 +255,20 @@ func (s *Sidecar) shortcode(name string) (daraja.Shortcode, *problem) {
 		}
 		return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "there are several shortcodes: name one")
 	}
-	client := s.clients[name]
-	if client == nil {
-		return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "no shortcode of that name is configured")
+	if client := s.clients[name]; client != nil {
+		return client.Shortcode, nil
 	}
-	return client.Shortcode, nil
+	var found []daraja.Shortcode
+	for _, code := range s.config.Shortcodes {
+		if code.Number == name {
+			found = append(found, code)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "no shortcode of that name is configured")
+	case 1:
+		return found[0], nil
+	}
+	return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "several shortcodes have that number: give the name of one")
 }

@@ -4,7 +4,7 @@
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go is what lies in the data
 // folder, routes.go leads a request to its answer, origins.go asks who calls. sessions.go, initiate.go and payments.go are
 // how payments begin and are looked up; callbacks.go and webhook.go are the ways in for callbacks besides the tunnel.
-// stream.go is one reader of the history, whatever the transport: websocket.go, sse.go, wait.go.
+// stream.go is one reader of the history, whatever the transport: websocket.go and sse.go.
 package sidecar
 
 import (
@@ -45,6 +45,8 @@ type Config struct {
 	Shortcodes []daraja.Shortcode // what customers pay to; default: none, and then nothing is ever pushed from here
 	DarajaURL  string             // default: Safaricom's own host for each shortcode's environment
 	DarajaHTTP *http.Client       // default: daraja.NewHTTPClient()
+
+	Businesses map[string]string // by a shortcode's name: what customers know its business by, for the checkout page; default: not said
 
 	Origins         []string // origins of web pages that may call: "https://shop.example"; default: only our own
 	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel

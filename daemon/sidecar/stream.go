@@ -59,7 +59,7 @@ func (s *Sidecar) feed(ctx context.Context, session, after string) (*feed, error
 	if err != nil {
 		return nil, err
 	}
-	f := &feed{session: session, after: snapshot.Head}
+	f := &feed{session: session, after: snapshot.Head, gap: gap && !snapshot.Exists}
 	if snapshot.Exists {
 		m := snapshot.Message
 		m.Gap = gap
@@ -187,17 +187,16 @@ func (s *Sidecar) tellAgain(ctx context.Context, f *feed, to transport) error {
 	return to.event(s.cursor(snapshot.SessionSeq), message)
 }
 
-// waitForNews waits until the session's state is another than the one at a cursor.
-func (s *Sidecar) waitForNews(ctx, life context.Context, session string, now correlate.Snapshot, after string, wait time.Duration) (correlate.Snapshot, error) {
-	c, err := push.ParseCursor(after)
-	if err != nil || c.Epoch != s.table.Epoch() || c.Seq < now.SessionSeq || c.Seq > now.Head {
+// waitForNews waits until the session's state is another than the one at a place in the history.
+func (s *Sidecar) waitForNews(ctx, life context.Context, session string, now correlate.Snapshot, place uint64, wait time.Duration) (correlate.Snapshot, error) {
+	if place < now.SessionSeq {
 		return now, nil // it is news already
 	}
 	ctx, cancel := contextOver(ctx, life)
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	if _, _, err := s.hub.Next(ctx, session, max(c.Seq, now.SessionSeq)); err != nil && ctx.Err() == nil {
+	if _, _, err := s.hub.Next(ctx, session, place); err != nil && ctx.Err() == nil {
 		return now, err
 	}
 	return s.table.Snapshot(context.WithoutCancel(ctx), session)
@@ -206,7 +205,7 @@ func (s *Sidecar) waitForNews(ctx, life context.Context, session string, now cor
 // Bounds on readers. They are far above what a shop has and below what its computer can hold.
 const (
 	maxReaders        = 20_000
-	maxSessionReaders = 100 // of one checkout: tabs, the app, a till
+	maxSessionReaders = 500 // of one session: tabs, tills, the app; in dev a whole class may share one
 )
 
 // limits counts readers.
