@@ -22,7 +22,7 @@ func (s *Sandbox) handler() http.Handler {
 	mux.HandleFunc("/mpesa/stkpush/v1/processrequest", s.processRequest)
 	mux.HandleFunc("/mpesa/stkpushquery/v1/query", s.query)
 	elsewhere := func(w http.ResponseWriter, r *http.Request) {
-		refused(w, refuse(http.StatusNotFound, "404.001.01", "Resource not found"))
+		s.refused(w, r, refuse(http.StatusNotFound, "404.001.01", "Resource not found").because("this sandbox has tokens, STK push and its query, and nothing else"))
 	}
 	mux.HandleFunc("/oauth/", elsewhere)
 	mux.HandleFunc("/mpesa/", elsewhere)

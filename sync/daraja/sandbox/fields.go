@@ -21,7 +21,7 @@ type fields map[string]string
 // readFields reads a call's body. Daraja looks for JSON only if the type says so, and otherwise misses the first field.
 func readFields(w http.ResponseWriter, r *http.Request) (fields, *fault) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, invalid("BusinessShortCode")
+		return nil, invalid("BusinessShortCode").because("the Content-Type is not application/json, so that no field was found")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 	if err != nil {
@@ -59,10 +59,12 @@ func (s *Sandbox) merchant(f fields) *fault {
 		return invalid("Password")
 	}
 	if shortcode != s.config.Shortcode {
-		return refuse(http.StatusInternalServerError, "500.001.1001", "Merchant does not exist")
+		return refuse(http.StatusInternalServerError, "500.001.1001", "Merchant does not exist").
+			because("this sandbox knows the shortcode " + s.config.Shortcode + " only")
 	}
 	if !same(f["Password"], base64.StdEncoding.EncodeToString([]byte(shortcode+s.config.Passkey+timestamp))) {
-		return refuse(http.StatusInternalServerError, "500.001.1001", "Wrong credentials")
+		return refuse(http.StatusInternalServerError, "500.001.1001", "Wrong credentials").
+			because("the Password is not the base64 of shortcode, passkey and Timestamp, with the passkey of this sandbox")
 	}
 	return nil
 }

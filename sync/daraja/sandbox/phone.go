@@ -142,7 +142,7 @@ func (s *Sandbox) state() (State, <-chan struct{}, error) {
 // errNoPrompt says that there is nothing to answer.
 var errNoPrompt = errors.New("no payment request is on the phone; ask for a payment first, or give a wait such as \"10s\"")
 
-// find is the prompt that an answer means, nil if it has yet to appear. s.mu is held.
+// findPrompt is the prompt that an answer means: nil if it has yet to appear, and whether one is coming. s.mu is held.
 func (s *Sandbox) findPrompt(a Answer) (live *request, coming bool, err error) {
 	open, err := s.store.requests(`WHERE stage <> ? ORDER BY created DESC, rowid DESC`, stageDone)
 	if err != nil {

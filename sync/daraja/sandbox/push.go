@@ -17,7 +17,7 @@ func (s *Sandbox) processRequest(w http.ResponseWriter, r *http.Request) {
 	accepted, bad := s.admit(w, r)
 	if bad != nil {
 		if pause(r.Context(), s.config.AckDelay) {
-			refused(w, bad)
+			s.refused(w, r, bad)
 		}
 		return
 	}
@@ -37,7 +37,7 @@ func (s *Sandbox) processRequest(w http.ResponseWriter, r *http.Request) {
 	case ackLost:
 		panic(http.ErrAbortHandler)
 	case ackError:
-		refused(w, refuse(http.StatusInternalServerError, "500.003.1001", "Internal Server Error"))
+		s.refused(w, r, refuse(http.StatusInternalServerError, "500.003.1001", "Internal Server Error").because("as was asked of this phone; the prompt goes out all the same"))
 	case ackHTML:
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusServiceUnavailable)

@@ -20,11 +20,11 @@ type answer struct {
 // query is POST /mpesa/stkpushquery/v1/query: what became of a prompt, sometimes.
 func (s *Sandbox) query(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		refused(w, methodNotAllowed())
+		s.refused(w, r, methodNotAllowed())
 		return
 	}
 	if bad := s.authorised(r); bad != nil {
-		refused(w, bad)
+		s.refused(w, r, bad)
 		return
 	}
 	if !s.mayQuery() {
@@ -40,7 +40,7 @@ func (s *Sandbox) query(w http.ResponseWriter, r *http.Request) {
 		a, bad = s.find(f["CheckoutRequestID"])
 	}
 	if bad != nil {
-		refused(w, bad)
+		s.refused(w, r, bad)
 		return
 	}
 	reply(w, http.StatusOK, a)

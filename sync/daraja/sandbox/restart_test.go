@@ -223,6 +223,41 @@ func TestLogsHoldNobodysSecrets(t *testing.T) {
 	})
 }
 
+// Daraja's words mislead: without a Content-Type it is the shortcode that is invalid. The log says what it was.
+func TestLogSaysWhyACallWasRefused(t *testing.T) {
+	var log bytes.Buffer
+	config := fast()
+	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	inBubble(t, config, func(b *bench) {
+		header := b.authorised()
+		for _, test := range []struct {
+			change     func(http.Header)
+			path, body string
+			want       string
+		}{
+			{func(h http.Header) { h.Del("Content-Type") }, "/mpesa/stkpush/v1/processrequest", "{}", "Content-Type is not application/json"},
+			{func(h http.Header) { h.Set("Authorization", "Bearer sometoken") }, "/mpesa/stkpush/v1/processrequest", "{}", "it is no token that this sandbox has given out"},
+			{func(h http.Header) {}, "/mpesa/stkpush/v1/processrequest", encode(with(order(), "BusinessShortCode", 600000)), "knows the shortcode 174379 only"},
+			{func(h http.Header) {}, "/mpesa/stkpush/v1/processrequest", encode(with(order(), "Timestamp", "20261002103001")), "base64 of shortcode, passkey and Timestamp"},
+			{func(h http.Header) {}, "/mpesa/stkpush/v1/processrequest", encode(with(order(), "Amount", "1.5")), "Invalid Amount"},
+			{func(h http.Header) {}, "/mpesa/c2b/v1/registerurl", "{}", "STK push and its query"},
+		} {
+			log.Reset()
+			h := header.Clone()
+			test.change(h)
+			b.call("POST", test.path, h, test.body)
+			if got := log.String(); !strings.Contains(got, test.want) || strings.Contains(got, "sometoken") || !strings.Contains(got, test.path) {
+				b.t.Errorf("want it said that %s; the log says %q", test.want, got)
+			}
+		}
+		log.Reset()
+		b.call("GET", "/oauth/v1/generate?grant_type=client_credentials", http.Header{"Authorization": {"Basic a2V5OnNlY3JldA=="}}, "")
+		if got := log.String(); !strings.Contains(got, "not the consumer key and secret of this sandbox") || strings.Contains(got, "a2V5") {
+			b.t.Errorf("of wrong credentials the log says %q", got)
+		}
+	})
+}
+
 func TestThePageForbidsWhatItDoesNotUse(t *testing.T) {
 	inBubble(t, fast(), func(b *bench) {
 		for path, kind := range map[string]string{

@@ -108,7 +108,7 @@ func (st *store) markInterrupted(now time.Time) error {
 	return nil
 }
 
-// put stores a request as it is now. It fails with errTaken if another one has its receipt.
+// put stores a request as it is now. It fails if another one has its receipt.
 func (st *store) put(r *request) error {
 	doc, err := json.Marshal(r)
 	if err != nil {

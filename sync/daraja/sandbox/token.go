@@ -16,9 +16,18 @@ const tokenLife = 3599
 type fault struct {
 	status        int
 	code, message string
+	why           string // for the log, where the message does not say it
 }
 
-func refuse(status int, code, message string) *fault { return &fault{status, code, message} }
+func refuse(status int, code, message string) *fault {
+	return &fault{status: status, code: code, message: message, why: message}
+}
+
+// because says in the log what Daraja leaves its callers to guess, or what must not be logged as Daraja says it.
+func (f *fault) because(why string) *fault {
+	f.why = why
+	return f
+}
 
 // invalid refuses one field, in the words of the real thing.
 func invalid(field string) *fault {
@@ -32,7 +41,8 @@ func (s *Sandbox) internal(err error) *fault {
 }
 
 // refused writes the usual one of Daraja's error envelopes.
-func refused(w http.ResponseWriter, f *fault) {
+func (s *Sandbox) refused(w http.ResponseWriter, r *http.Request, f *fault) {
+	s.log.Info("refused", "path", r.URL.Path, "code", f.code, "why", f.why)
 	reply(w, f.status, struct {
 		RequestID    string `json:"requestId"`
 		ErrorCode    string `json:"errorCode"`
@@ -56,13 +66,14 @@ func (s *Sandbox) generate(w http.ResponseWriter, r *http.Request) {
 	key, secret, basic := r.BasicAuth()
 	switch {
 	case r.Method != http.MethodGet:
-		refused(w, methodNotAllowed())
+		s.refused(w, r, methodNotAllowed())
 		return
 	case r.URL.Query().Get("grant_type") != "client_credentials":
-		refused(w, refuse(http.StatusBadRequest, "400.008.02", "Invalid grant type passed"))
+		s.refused(w, r, refuse(http.StatusBadRequest, "400.008.02", "Invalid grant type passed"))
 		return
 	case !basic, !same(key, s.config.ConsumerKey), !same(secret, s.config.ConsumerSecret):
-		refused(w, refuse(http.StatusBadRequest, "400.008.01", "Invalid Authentication passed"))
+		s.refused(w, r, refuse(http.StatusBadRequest, "400.008.01", "Invalid Authentication passed").
+			because("these are not the consumer key and secret of this sandbox"))
 		return
 	}
 	token := newToken()
@@ -70,7 +81,7 @@ func (s *Sandbox) generate(w http.ResponseWriter, r *http.Request) {
 	err := s.store.addToken(token, s.now().Add(tokenLife*time.Second), s.config.OneToken)
 	s.mu.Unlock()
 	if err != nil {
-		refused(w, s.internal(err))
+		s.refused(w, r, s.internal(err))
 		return
 	}
 	var expiry any = tokenLife
@@ -89,9 +100,10 @@ func methodNotAllowed() *fault {
 
 // authorised finds fault with a call's token. An unknown token is echoed, as Daraja does: clients must keep it out of logs.
 func (s *Sandbox) authorised(r *http.Request) *fault {
-	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !bearer || token == "" {
-		return refuse(http.StatusNotFound, "404.001.03", "Invalid Access Token")
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return refuse(http.StatusNotFound, "404.001.03", "Invalid Access Token").because("there is no Authorization: Bearer TOKEN")
 	}
 	s.mu.Lock()
 	expires, err := s.store.tokenExpiry(token)
@@ -100,9 +112,10 @@ func (s *Sandbox) authorised(r *http.Request) *fault {
 	case err != nil:
 		return s.internal(err)
 	case expires.IsZero():
-		return refuse(http.StatusUnauthorized, "401.002.01", "Error Occurred - Invalid Access Token - "+token)
+		return refuse(http.StatusUnauthorized, "401.002.01", "Error Occurred - Invalid Access Token - "+token).
+			because("it is no token that this sandbox has given out, or a newer one has ended it")
 	case !s.now().Before(expires):
-		return refuse(http.StatusNotFound, "404.001.03", "Invalid Access Token")
+		return refuse(http.StatusNotFound, "404.001.03", "Invalid Access Token").because("the token has expired")
 	}
 	return nil
 }
