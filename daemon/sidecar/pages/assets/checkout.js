@@ -26,6 +26,7 @@ let asking = false; // the customer chose to pay again
 let confirming = false; // and is asked whether that is safe
 let again = false; // it is
 let sending = false;
+let held = ""; // the payment that stood in the way of another: its request is still open on the phone
 let blockedUntil = 0;
 let problem = ""; // a key of the words, or a sentence of the server's
 let link = "connecting";
@@ -109,19 +110,23 @@ const updates = subscribe({
 
 async function pay() {
   problem = "";
-  const amount = Number(form.amount.replace(/[,\s]/g, ""));
-  if (!Number.isInteger(amount) || amount < 1 || amount > 250_000) return complain("ask.amount.bad", "amount");
+  const amount = sum();
+  if (!payable(amount)) return complain("ask.amount.bad", "amount");
   if (!isPhone(form.phone)) return complain("ask.phone.bad", "phone");
   const request = { phoneNumber: form.phone.trim(), amount, accountReference: form.reference.trim() || undefined };
   if (again) request.again = true;
   const text = JSON.stringify(request);
   if (lastPress.request !== text) lastPress = { request: text, key: newKey() };
   sending = true;
+  held = "";
   blockedUntil = 0;
+  const before = present.data;
   show();
   try {
     const data = await initiate(location.origin, session, { ...request, idempotencyKey: lastPress.key });
     lastPress = { request: "", key: "" };
+    // Asked to charge again, the shop answered with the payment that we were afraid of: nothing more was sent.
+    if (request.again && data.paymentId === before?.paymentId) held = data.paymentId;
     present.take(data);
     asking = confirming = again = false;
   } catch (error) {
@@ -154,6 +159,21 @@ function refused(error) {
   } else {
     problem = "ask.refused";
   }
+}
+
+function sum() {
+  return Number(form.amount.replace(/[,\s]/g, "")) || 0;
+}
+
+function payable(amount) {
+  return Number.isInteger(amount) && amount >= 1 && amount <= 250_000;
+}
+
+// What stands in a field that nobody is writing in.
+function written(name) {
+  if (name === "amount" && payable(sum())) return money(sum());
+  if (name === "phone" && isPhone(form.phone)) return phone(form.phone).replaceAll("\u00a0", " ");
+  return form[name];
 }
 
 function complain(key, field) {
@@ -237,9 +257,9 @@ function fill(view) {
     case "ask":
       for (const name of ["amount", "phone"]) {
         const field = stage.querySelector(`[name=${name}]`);
-        if (field && document.activeElement !== field) field.value = form[name];
+        if (field && document.activeElement !== field && field.value !== written(name)) field.value = written(name);
       }
-      set("pay", word("ask.pay", { amount: money(Number(form.amount.replace(/[,\s]/g, "")) || 0) }));
+      set("pay", word("ask.pay", { amount: money(sum()) }));
       set("note", problem && word(problem));
       stage.querySelector("form").dataset.bad = problem ? "yes" : "no";
       for (const field of stage.querySelectorAll("input")) field.setAttribute("aria-invalid", problem === `ask.${field.name}.bad` ? "true" : "false");
@@ -250,11 +270,17 @@ function fill(view) {
     case "waiting": {
       set("text", number ? word("waiting.text", { phone: number }) : word("waiting.text.nophone"));
       const waited = Date.now() + skew - (Date.parse(data.timestamp) || Date.now());
-      set("elapsed", waited > slowAfter ? word("waiting.long") : word("waiting.sent", { time: ago(waited, lang) }));
+      const long = waited > slowAfter;
+      set("elapsed", long ? word("waiting.long") : word("waiting.sent", { time: ago(waited, lang) }));
+      if (long && part("elapsed").dataset.long !== "yes") {
+        part("elapsed").dataset.long = "yes";
+        tell(word("waiting.long"));
+      }
       break;
     }
     case "paid": {
       const receipt = data.mpesaReceiptNumber;
+      if (receipt && part("receipt").classList.contains("coming")) tell(`${word("paid.receipt")}: ${spelled(receipt)}`);
       if (receipt) {
         showReceipt(part("receipt"), receipt);
         part("receipt").classList.remove("coming");
@@ -272,8 +298,8 @@ function fill(view) {
       set("reason", why(data));
       break;
     case "unknown":
-      // A payment without ids cannot be asked about: then its own sentence stands, which promises nothing.
-      set("reason", data.merchantRequestId || data.checkoutRequestId ? word("unknown.text") : reason(data) || word("unknown.text"));
+      // A payment without ids cannot be asked about: then nothing is promised.
+      set("reason", word(held && held === data.paymentId ? "unknown.held" : data.merchantRequestId || data.checkoutRequestId ? "unknown.text" : "unknown.unasked"));
       break;
     case "blocked": {
       const left = blockedUntil - Date.now();
@@ -293,8 +319,8 @@ function bill(view) {
   const chooses = about !== undefined && about.amount == null;
   const editing = view === "ask" && chooses;
   const amount = ["ask", "amount", "sending", "blocked", "loading"].includes(view)
-    ? Number(form.amount.replace(/[,\s]/g, "")) || 0
-    : data?.amount ?? (Number(form.amount) || 0);
+    ? sum()
+    : data?.amount ?? sum();
   at("sum").hidden = view === "amount" || view === "gone" || (amount === 0 && !editing);
   const place = at("sum-place");
   if (editing) {
@@ -304,6 +330,7 @@ function bill(view) {
       place.replaceChildren(field);
     }
     place.querySelector("input").setAttribute("aria-label", word("ask.amount.label"));
+    place.querySelector("input").setAttribute("aria-invalid", String(problem === "ask.amount.bad"));
   } else if (place.textContent !== money(amount) || place.querySelector("input")) {
     const text = document.createElement("span");
     text.dataset.testid = "amount";
@@ -321,7 +348,7 @@ function bill(view) {
   } else {
     line.unshift(data && view !== "ask" ? data.accountReference : form.reference);
   }
-  const wanted = line.filter(Boolean);
+  const wanted = view === "gone" ? [] : line.filter(Boolean);
   if (wanted[0] instanceof Element) {
     for (const extra of [...at("for").children].slice(1)) extra.remove();
     at("for").append(...wanted.slice(1).map(span));
@@ -338,7 +365,7 @@ function span(text) {
 
 function inlineField(name, longest) {
   const field = document.createElement("input");
-  Object.assign(field, { id: name, name, autocomplete: "off", maxLength: longest, value: form[name] });
+  Object.assign(field, { id: name, name, autocomplete: "off", maxLength: longest, value: written(name) });
   field.dataset.testid = name;
   field.className = "inline-field";
   const fit = () => (field.size = Math.max(2, field.value.length));
@@ -347,6 +374,10 @@ function inlineField(name, longest) {
     problem = "";
     fit();
     show();
+  });
+  field.addEventListener("blur", () => {
+    field.value = written(name);
+    fit();
   });
   field.addEventListener("keydown", (event) => event.key === "Enter" && stage.querySelector("form")?.requestSubmit());
   fit();
@@ -365,8 +396,18 @@ function foot() {
   at("practice").textContent = word("sandbox");
 }
 
+// Each change is told once: a title that has the focus is read for that, so it is left out here.
 function announce() {
-  const text = [...stage.querySelectorAll("h1, .text, .unseen")].map((e) => e.textContent).filter(Boolean).join(". ");
+  const title = stage.querySelector("h1"), data = present.data;
+  const facts = [
+    document.activeElement !== title && title.textContent,
+    shown === "paid" && data?.amount != null && `KES ${money(data.amount)}`,
+    ...[...stage.querySelectorAll(".text, .unseen, [data-long=yes]")].map((e) => e.textContent),
+  ];
+  tell(facts.filter(Boolean).join(". ").replaceAll("..", "."));
+}
+
+function tell(text) {
   at("announce").textContent = text;
 }
 
@@ -376,8 +417,7 @@ function wire() {
   stage.querySelector("form")?.addEventListener("submit", (event) => {
     event.preventDefault();
     if (shown === "amount") {
-      const amount = Number(form.amount.replace(/[,\s]/g, ""));
-      if (!Number.isInteger(amount) || amount < 1 || amount > 250_000) return complain("ask.amount.bad", "amount");
+      if (!payable(sum())) return complain("ask.amount.bad", "amount");
       problem = "";
       form.step = "phone";
       show();

@@ -52,10 +52,10 @@ function desk(phone) {
   box.hidden = !wide.matches;
   at("links").hidden = wide.matches;
   if (!wide.matches || box.children.length) return;
-  for (const [name, what, address] of [
-    ["Checkout", "the customer's page", `/pay/${session}`],
-    ["Phone", "type any PIN", phone],
-    ["Till", "the cashier's screen", "/till"],
+  for (const [step, name, what, address] of [
+    [1, "Checkout", "press Pay", `/pay/${session}`],
+    [2, "Phone", "type any four digits, then Send", phone],
+    [3, "Till", "and the shop knows", "/till"],
   ]) {
     const figure = document.createElement("figure");
     figure.className = `screen screen-${name.toLowerCase()}`;
@@ -67,7 +67,10 @@ function desk(phone) {
     link.textContent = name;
     const note = document.createElement("span");
     note.textContent = what;
-    caption.append(link, note);
+    const number = document.createElement("b");
+    number.className = "step";
+    number.textContent = step;
+    caption.append(number, link, note);
     const frame = document.createElement("iframe");
     frame.src = address;
     frame.title = name;
@@ -78,15 +81,13 @@ function desk(phone) {
 }
 
 function curl(callback) {
-  const body = {
-    Body: {
-      stkCallback: {
-        MerchantRequestID: "29115-34620561-1", CheckoutRequestID: "ws_CO_191220191020363925",
-        ResultCode: 1032, ResultDesc: "Request cancelled by user.",
-      },
-    },
-  };
-  return `curl ${callback} \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(body)}'`;
+  return `curl ${callback} \\
+  -H 'Content-Type: application/json' \\
+  -d '{"Body": {"stkCallback": {
+    "MerchantRequestID": "29115-34620561-1",
+    "CheckoutRequestID": "ws_CO_191220191020363925",
+    "ResultCode": 1032,
+    "ResultDesc": "Request cancelled by user."}}}'`;
 }
 
 function addresses(list) {

@@ -108,6 +108,8 @@ function show() {
   rows();
 }
 
+let fresh = { state: "", since: 0, before: "", told: false };
+
 function freshness() {
   const quiet = updates ? Date.now() - updates.lastHeard : Infinity;
   let state = refused ? "closed" : link;
@@ -121,6 +123,14 @@ function freshness() {
   if (at("fresh").dataset.state !== state) at("fresh").dataset.state = state;
   if (document.body.dataset.fresh !== state) document.body.dataset.fresh = state;
   if (at("fresh-text").textContent !== texts[state]) at("fresh-text").textContent = texts[state];
+  // The words count seconds, so they are told to the ear once, and not at all if it was only a moment.
+  if (state !== fresh.state) fresh = { state, since: Date.now(), before: fresh.told ? fresh.state : fresh.before, told: false };
+  if (!fresh.told && fresh.before !== "" && Date.now() - fresh.since > 1500) {
+    fresh.told = true;
+    if (fresh.before !== state) at("announce").textContent = texts[state];
+  } else if (fresh.before === "" && state === "live") {
+    fresh.told = true;
+  }
 }
 
 let newestShown = "";
@@ -157,6 +167,7 @@ function newest() {
   put(box, "do", data.status === "UNKNOWN" ? word("till.unknown.do") : "");
   part(box, "do").hidden = data.status !== "UNKNOWN";
   put(box, "reason", sentence(data));
+  box.querySelector(".reason").hidden = !part(box, "do").textContent && !part(box, "reason").textContent;
   put(box, "reference", data.accountReference || word("till.noreference"));
   part(box, "reference").classList.toggle("absent", !data.accountReference);
   const receipt = data.mpesaReceiptNumber;
@@ -170,12 +181,12 @@ function newest() {
 }
 
 // What the cashier is to know and do. What is paid and checked needs no sentence. A payment without ids cannot be asked
-// about: its own sentence stands then, which promises nothing.
+// about: then nothing is promised.
 function sentence(data) {
   const told = whole((lang === "sw" && data.reasonSw) || data.reason || "");
   if (data.status === "SUCCESS") return data.amountChecked === false ? word("till.unchecked") : "";
   if (data.status === "PENDING") return word("till.pending.do");
-  if (data.status === "UNKNOWN" && (data.merchantRequestId || data.checkoutRequestId)) return word("till.unknown.asking");
+  if (data.status === "UNKNOWN") return word(data.merchantRequestId || data.checkoutRequestId ? "till.unknown.asking" : "till.unknown.unasked");
   return told;
 }
 

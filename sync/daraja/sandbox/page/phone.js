@@ -166,7 +166,7 @@ function tick() {
     at("prompt").style.setProperty("--left", whole > 0 ? Math.max(0, Math.min(1, (Date.parse(prompt.expires) - now) / whole)).toFixed(3) : 0);
   }
   const left = (state?.prompts ?? []).find((r) => r.ignored && r.id !== looking && (!mine || r.phone === mine));
-  at("unanswered").hidden = !left || Boolean(prompt);
+  at("unanswered").hidden = !left || !online || Boolean(prompt);
   if (left) {
     at("unanswered").textContent = word("unanswered", { n: seconds(left) });
     at("unanswered").dataset.id = left.id;

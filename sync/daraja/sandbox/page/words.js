@@ -53,7 +53,7 @@ const table = {
   do_wrong_pin: ["Wrong PIN", "PIN si sahihi"],
   do_insufficient: ["Too little money", "Salio halitoshi"],
   do_ignore: ["Leave it", "Iache"],
-  do_off: ["Switch phone off", "Zima simu"],
+  do_off: ["Switch it off", "Zima simu"],
 
   auto: ["When a request comes, this phone", "Ombi likija, simu hii"],
   auto_: ["asks me", "iniulize"],
@@ -84,12 +84,12 @@ const table = {
   ack_html: ["with a web page, and no phone rings", "kwa ukurasa wa wavuti, na simu isilie"],
 
   short_twice: ["result twice", "matokeo mara mbili"],
-  short_late: ["result after {n} s", "matokeo baada ya sekunde {n}"],
+  short_late: ["result after {n}\u00a0s", "matokeo baada ya sekunde {n}"],
   short_before_ack: ["result before the reply", "matokeo kabla ya jibu"],
   short_never: ["no result", "hakuna matokeo"],
   short_never_silent: ["no result, ever", "hakuna matokeo kamwe"],
   short_lost: ["no reply to the shop", "duka halipati jibu"],
-  short_slow: ["reply after {n} s", "jibu baada ya sekunde {n}"],
+  short_slow: ["reply after {n}\u00a0s", "jibu baada ya sekunde {n}"],
   short_error: ["reply is an error", "jibu ni hitilafu"],
   short_html: ["reply is a web page", "jibu ni ukurasa wa wavuti"],
 
