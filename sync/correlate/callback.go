@@ -156,6 +156,13 @@ func (x *tx) take(at push.Cursor, e wire.Entry, sum wire.Checksum, session strin
 	if err := x.insert(at, e, sum, session, &cb, merchant); err != nil {
 		return Callback{}, err
 	}
+	if p := v.payment; p != nil && p.MerchantRequestID == "" {
+		if p = x.payments[p.ID]; p.MerchantRequestID != "" { // it has brought the ids, and others may have waited for them
+			if _, err := x.matchParked(p); err != nil {
+				return Callback{}, err
+			}
+		}
+	}
 	return cb, nil
 }
 

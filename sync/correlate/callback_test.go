@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -151,6 +152,32 @@ func TestACallbackBeforeTheAckIsNotFollowedByInitiated(t *testing.T) {
 	s.comes(s.Ref(p.ID), failure(p, "1025"))
 	s.accept(p)
 	s.wantEvents("PAYMENT_COMPLETED FAILED rejected")
+}
+
+func TestARefusalDoesNotStandAgainstACallback(t *testing.T) {
+	s := open(t)
+	s.open("a", 100_00)
+	p := s.begin(request("a"))
+	s.wantState(s.comes(s.Ref(p.ID), failure(p, `"BW-JMS-100039"`)), "applied") // Daraja has it, and nobody knows what it means
+	p, err := s.Refused(context.Background(), p.ID, daraja.OutcomeRejected, "500.003.02", "busy")
+	if err != nil || p.Status != push.Unknown || !p.Asking() {
+		t.Errorf("the payment is %s, %v", p.Status, err)
+	}
+	s.wantEvents("PAYMENT_UPDATE UNKNOWN unknown")
+}
+
+func TestWhatWasParkedIsMatchedByTheIDsThatACallbackBrings(t *testing.T) {
+	s := open(t, trusting)
+	p := s.begin(request("a"))
+	s.Ambiguous(context.Background(), p.ID, "timeout")
+	parked := s.entry("", success(p, "100.00", "RKK1AAAAAA"))
+	s.wantState(s.apply(parked), "unmatched")
+	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1032")), "applied")
+	s.wantState(s.callback(push.Cursor{Epoch: uint64(s.journal), Seq: parked.Seq}), "applied")
+	if p = s.get(p.ID); p.Status != push.Success || p.Receipt == "" {
+		t.Errorf("the payment is %s", p.Status)
+	}
+	s.wantCounts(map[string]int64{"applied": 2})
 }
 
 func TestARestoredDiskTakesUpThePaymentsItForgot(t *testing.T) {
@@ -408,6 +435,11 @@ func TestAGapIsToldOnceAndEveryOpenPaymentIsAskedAbout(t *testing.T) {
 	}
 	if s.get(failed.ID).Asking() {
 		t.Error("a payment that has failed is asked about")
+	}
+	w.Oldest, w.Head = 12, 12 // the edge forgets more before anything was read
+	s.Welcome(ctx, w)
+	if n := strings.Count(log.String(), "cannot show"); n != 2 {
+		t.Errorf("the gap that grew is told %d times:\n%s", n, log.String())
 	}
 	log.Reset()
 	s.Welcome(ctx, wire.Welcome{Epoch: s.journal + 9, Oldest: 1, Head: 3})

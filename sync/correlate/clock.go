@@ -66,15 +66,40 @@ func (t *Table) Due(ctx context.Context, limit int) (due []Payment, next time.Ti
 // crash does not ask twice.
 func (t *Table) Asked(ctx context.Context, paymentID string) error {
 	_, err := t.change(ctx, "asked", paymentID, func(x *tx, p *Payment) (*Payment, error) {
-		q := *p
-		q.askedAt, q.askAt = x.now, time.Time{}
+		var again time.Time
 		age := x.now.Sub(p.Created)
 		if !p.Status.Ended() && age < askFor {
-			q.askAt = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
+			again = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
 		}
-		return x.put(q), nil
+		q := *p
+		q.askedAt = x.now
+		return x.askAgain(q, again)
 	})
 	return err
+}
+
+// Unaskable records that nobody can ask about a payment any more: its shortcode was taken out of the configuration.
+func (t *Table) Unaskable(ctx context.Context, paymentID string) error {
+	_, err := t.change(ctx, "unaskable", paymentID, func(x *tx, p *Payment) (*Payment, error) {
+		if !p.Asking() {
+			return p, nil
+		}
+		return x.askAgain(*p, time.Time{})
+	})
+	return err
+}
+
+// askAgain notes when Daraja is asked next about a payment; zero: never. Then subscribers are told, who were promised
+// that we check.
+func (x *tx) askAgain(p Payment, at time.Time) (*Payment, error) {
+	told := p.Status == push.Unknown && p.Asking() && at.IsZero()
+	p.askAt = at
+	if told {
+		if err := x.emit(&p, push.PaymentUpdate, ""); err != nil {
+			return nil, err
+		}
+	}
+	return x.put(p), nil
 }
 
 // Answer folds in what Daraja answered when it was asked. A success counts at once; a failure when two answers at least

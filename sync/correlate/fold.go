@@ -46,6 +46,7 @@ const (
 //   - PENDING → UNKNOWN | FAILED | SUCCESS, UNKNOWN → FAILED | SUCCESS, FAILED → SUCCESS, nothing else.
 //   - Among failures told by callbacks the one with the greatest place in the journal stands; it stands above a
 //     refusal and above failures told by answers; codes that we do not know leave the payment UNKNOWN.
+//   - A refusal counts only while nothing has shown that Daraja took the request.
 //   - An answer makes a failure only if the one before it, at least 15 s earlier, said the same.
 //   - The same thing said again changes nothing.
 func fold(p Payment, f fact) (next Payment, changed bool, event string) {
@@ -72,7 +73,7 @@ func fold(p Payment, f fact) (next Payment, changed bool, event string) {
 		return unknown(p), true, push.PaymentUpdate
 
 	case factRefused:
-		if p.Status.Ended() {
+		if p.Status.Ended() || p.MerchantRequestID != "" {
 			return p, false, ""
 		}
 		return failed(p, f.outcome, f.code, f.desc, f.at), true, push.PaymentCompleted
@@ -225,7 +226,7 @@ func ended(p Payment, status push.Status, outcome daraja.Outcome, code, desc str
 
 // soonest is the earliest time at which the payment may be asked about, or zero if there is no way to ask.
 func soonest(p Payment, now time.Time) time.Time {
-	if p.CheckoutRequestID == "" {
+	if p.CheckoutRequestID == "" || p.Shortcode == "" {
 		return time.Time{}
 	}
 	next := p.askedAt.Add(askApart)

@@ -52,6 +52,8 @@ func want(set map[string]bool) (status push.Status, code string) {
 		return push.Failed, "1037"
 	case set["cancelled"], set["cancelled dup"]:
 		return push.Failed, "1032"
+	case set["refused"] && (set["accepted"] || set["odd"]): // a refusal counts only where nothing showed that Daraja took it
+		return "FAILED or not", ""
 	case set["refused"], set["answer failed"] && set["answer same"] && !set["answer other"]:
 		return push.Failed, "*"
 	case set["answer failed"] && set["answer same"]: // the other may stand between them

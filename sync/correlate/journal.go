@@ -106,7 +106,8 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		}
 		lost := false
 		if w.Oldest > have+1 {
-			r, err := t.conn.ExecContext(bg, "INSERT OR IGNORE INTO gaps (epoch, first, last, found) VALUES (?, ?, ?, ?)", int64(epoch), int64(have+1), int64(w.Oldest-1), x.now.UnixMilli())
+			r, err := t.conn.ExecContext(bg, `INSERT INTO gaps (epoch, first, last, found) VALUES (?, ?, ?, ?)
+				ON CONFLICT DO UPDATE SET last = excluded.last, found = excluded.found WHERE excluded.last > last`, int64(epoch), int64(have+1), int64(w.Oldest-1), x.now.UnixMilli())
 			if err != nil {
 				return err
 			}
@@ -127,7 +128,7 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		}
 		at := x.now.UnixMilli()
 		_, err := t.conn.ExecContext(bg, `UPDATE payments SET ask_at = CASE WHEN asked_at > 0 AND asked_at <= ? THEN max(?, asked_at + ?) ELSE ? END
-			WHERE status IN ('PENDING', 'UNKNOWN') AND status <> 'SUCCESS' AND checkout <> ''`, at, at, askApart.Milliseconds(), at)
+			WHERE status IN ('PENDING', 'UNKNOWN') AND status <> 'SUCCESS' AND checkout <> '' AND shortcode <> ''`, at, at, askApart.Milliseconds(), at)
 		x.wrote, x.purge, x.wake = true, true, true
 		return err
 	})

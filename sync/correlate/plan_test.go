@@ -17,7 +17,8 @@ func TestLookUpsUseTheirIndexes(t *testing.T) {
 	defer table.Close()
 	for query, index := range map[string]string{
 		"SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC": "payments_phone",
-		"SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY attempt DESC":                                           "payments_session",
+		"SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') LIMIT 1":                                                         "payments_session",
+		"SELECT id FROM payments WHERE session = ? AND status = 'SUCCESS' ORDER BY attempt DESC LIMIT 1":                                                 "payments_session",
 		"SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''":                                                            "payments_idempotency",
 		"SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC":                                                                "payments_merchant",
 		"SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?":                                                      "payments_silent",

@@ -77,11 +77,11 @@ func (x *tx) request(r Request) (Begun, error) {
 
 	// One checkout is paid once. In development a session that nobody opened stands for a customer, who may come again.
 	if opened && s.present != "" {
-		p, found, err := x.payment(s.present)
+		p, err := x.one(x.ids(x.do.paidInSession.QueryContext(context.Background(), r.Session)))
 		if err != nil {
 			return Begun{}, err
 		}
-		if found && p.Status == push.Success {
+		if p != nil {
 			return Begun{Payment: *p}, nil
 		}
 	}
@@ -102,20 +102,15 @@ func (x *tx) request(r Request) (Begun, error) {
 		return Begun{}, &PromptLiveError{RetryAfter: wait}
 	}
 
-	// A payment that may have been made is not charged again without a word.
+	// A payment that may be made, or may have been made, is not asked for again without a word: not after its prompt, and
+	// not on another phone while the first still shows it, or both customers pay.
 	if !r.Again {
 		open, err := x.ids(x.do.openInSession.QueryContext(context.Background(), r.Session))
 		if err != nil {
 			return Begun{}, err
 		}
-		for _, id := range open {
-			p, found, err := x.payment(id)
-			if err != nil {
-				return Begun{}, err
-			}
-			if found && (p.Status == push.Unknown || !isLive(p, x.now)) {
-				return Begun{}, ErrAgain
-			}
+		if len(open) > 0 {
+			return Begun{}, ErrAgain
 		}
 	}
 
@@ -156,7 +151,8 @@ func (s *checkout) pin(r *Request) bool {
 		(s.Shortcode == "" || s.Shortcode == r.Shortcode)
 }
 
-// live returns the payments whose prompt may be on this phone now.
+// live returns the payments whose prompt may be on this phone now: from the commit before the request until its end or
+// 90 s, whichever is first.
 func (x *tx) live(phone string) ([]*Payment, error) {
 	from, to := x.now.Add(-promptLife).UnixMilli(), x.now.Add(promptLife).UnixMilli() // to: the clock may have been set back
 	ids, err := x.ids(x.do.livePrompts.QueryContext(context.Background(), phone, from, to))
@@ -174,12 +170,6 @@ func (x *tx) live(phone string) ([]*Payment, error) {
 		}
 	}
 	return live, nil
-}
-
-// isLive reports whether the payment's prompt may be on the phone: from the commit before the request until its end or
-// 90 s, whichever is first.
-func isLive(p *Payment, now time.Time) bool {
-	return !p.Status.Ended() && now.Sub(p.Created).Abs() < promptLife
 }
 
 // one finds the first of some payments, or nil.
@@ -206,9 +196,19 @@ func (x *tx) accept(p *Payment, merchant, checkout string) (*Payment, error) {
 	if p.MerchantRequestID != "" && (p.MerchantRequestID != merchant || p.CheckoutRequestID != checkout) {
 		return nil, ErrConflict
 	}
-	first := p.Created.Add(x.t.cfg.FirstAsk)
-	if first.Before(x.now) {
-		first = x.now
+	if p.MerchantRequestID == "" {
+		if owner, _, err := x.pair(merchant, checkout); err != nil {
+			return nil, err
+		} else if owner != nil { // one push under two payments would be paid twice
+			return nil, ErrConflict
+		}
+	}
+	var first time.Time
+	if p.Shortcode != "" { // otherwise it is one of the app's, and there is nobody to ask with
+		first = p.Created.Add(x.t.cfg.FirstAsk)
+		if first.Before(x.now) {
+			first = x.now
+		}
 	}
 	p, _, err := x.apply(p, fact{kind: factAccepted, at: x.now, merchant: merchant, checkout: checkout, ask: first})
 	if err != nil {

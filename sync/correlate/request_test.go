@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -115,6 +116,22 @@ func TestChargingAgainAfterUnknownNeedsAWord(t *testing.T) {
 	})
 }
 
+func TestOneCheckoutHasOnePromptOnAnyPhone(t *testing.T) {
+	s := open(t)
+	s.open("a", 100_00)
+	r := request("a")
+	p := s.begin(r)
+	wife := r
+	wife.Phone = "254700000001"
+	s.wantRefused(wife, correlate.ErrAgain) // or both of them pay
+	s.accept(p)
+	s.wantRefused(wife, correlate.ErrAgain)
+	wife.Again = true // the cashier mistyped the first number, say
+	q := s.begin(wife)
+	s.wantSame(wife, q)
+	s.wantSame(r, p)
+}
+
 func TestAPendingPaymentWhosePromptIsOverCountsAsUnknown(t *testing.T) {
 	inBubble(t, func(s *shop) {
 		s.open("a", 100_00)
@@ -133,6 +150,18 @@ func TestACheckoutIsPaidOnce(t *testing.T) {
 	s.wantSame(r, p)
 	r.Again, r.Phone = true, "254700000001"
 	s.wantSame(r, p)
+}
+
+func TestACheckoutThatWasPaidIsNotChargedAgainWhateverCameAfter(t *testing.T) {
+	s := open(t)
+	p := s.pay("a")
+	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	q := s.register("a", p0("made by the app"))
+	s.comes("", failure(p0("made by the app"), "1032"))
+	if q = s.get(q.ID); q.Status != push.Failed || q.Attempt != 2 {
+		t.Fatalf("payment is %+v", q)
+	}
+	s.wantSame(request("a"), p)
 }
 
 func TestInDevelopmentACustomerMayPayAgain(t *testing.T) {
@@ -282,6 +311,75 @@ func TestAReservationHasARefAndIsCompletedByItsIDs(t *testing.T) {
 	if session, err := s.Session(ctx, "a"); err != nil || session.Opened {
 		t.Errorf("session is %+v, %v", session, err)
 	}
+}
+
+func TestIDsBelongToOnePayment(t *testing.T) {
+	s := open(t)
+	ctx := context.Background()
+	p := s.register("a", p0("x"))
+	merchant, checkout := ids(p0("x"))
+	reserved, err := s.Register(ctx, correlate.Registration{Session: "b", Amount: 100_00})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One push, registered once as it is and once as what was reserved: it must not be paid twice.
+	_, err = s.Register(ctx, correlate.Registration{PaymentID: reserved.ID, MerchantRequestID: merchant, CheckoutRequestID: checkout})
+	if !errors.Is(err, correlate.ErrConflict) {
+		t.Errorf("the ids of payment %s for payment %s: %v", p.ID, reserved.ID, err)
+	}
+	s.wantState(s.comes("", success(p0("x"), "100.00", "RKK1AAAAAA")), "applied")
+	if p, q := s.get(p.ID), s.get(reserved.ID); p.Status != push.Success || q.Status != push.Pending {
+		t.Errorf("the payments are %s and %s", p.Status, q.Status)
+	}
+}
+
+func TestNobodyPromisesToAskWhoCannot(t *testing.T) {
+	inBubble(t, func(s *shop) {
+		ctx := context.Background()
+		merchant, checkout := ids(p0("x"))
+		p, err := s.Register(ctx, correlate.Registration{MerchantRequestID: merchant, CheckoutRequestID: checkout, Amount: 100_00}) // a shortcode of the app's
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(90 * time.Second)
+		if _, err := s.Silence(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if p = s.get(p.ID); p.Status != push.Unknown || p.Asking() || strings.Contains(p.Data().Reason, "checking") {
+			t.Errorf("the payment is %s and says %q", p.Status, p.Data().Reason)
+		}
+		s.published = nil
+
+		// One that was asked about for two days, and then is not.
+		q := s.pay("a")
+		s.Ambiguous(ctx, q.ID, "slow")
+		s.wantEvents("STK_INITIATED PENDING", "PAYMENT_UPDATE UNKNOWN unknown")
+		time.Sleep(48 * time.Hour)
+		if err := s.Asked(ctx, q.ID); err != nil {
+			t.Fatal(err)
+		}
+		s.wantEvents("PAYMENT_UPDATE UNKNOWN unknown")
+		if q = s.get(q.ID); strings.Contains(q.Data().Reason, "checking") {
+			t.Errorf("after two days it says %q", q.Data().Reason)
+		}
+
+		// One whose shortcode was taken out of the configuration.
+		other := request("b")
+		other.Phone = "254700000001"
+		s.open("b", 100_00)
+		r := s.accept(s.begin(other))
+		s.Ambiguous(ctx, r.ID, "slow")
+		s.published = nil
+		for range 2 {
+			if err := s.Unaskable(ctx, r.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.wantEvents("PAYMENT_UPDATE UNKNOWN unknown")
+		if r = s.get(r.ID); strings.Contains(r.Data().Reason, "checking") || len(s.due()) != 0 {
+			t.Errorf("it says %q, and due are %v", r.Data().Reason, s.due())
+		}
+	})
 }
 
 func TestAnAmountThatNobodySaidIsShownUnchecked(t *testing.T) {

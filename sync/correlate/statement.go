@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ type statements struct {
 
 	insertPayment, updatePayment    *sql.Stmt
 	paymentByID, paymentsByMerchant *sql.Stmt
-	livePrompts, openInSession      *sql.Stmt
+	livePrompts                     *sql.Stmt
+	openInSession, paidInSession    *sql.Stmt
 	byIdempotency, silent           *sql.Stmt
 
 	session, putSession *sql.Stmt
@@ -25,6 +27,8 @@ type statements struct {
 	insertCallback, parked, matched, seen *sql.Stmt
 
 	count, putCursor *sql.Stmt
+
+	all []*sql.Stmt
 }
 
 // The columns of a payment, in the order of scanPayment and of payment values.
@@ -33,6 +37,16 @@ const (
 	paymentState = "amount, merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
 	paymentAll   = "row, " + paymentFixed + ", merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
 )
+
+// close gives the statements back. The file is held until the last of them is: a connection does not know of those that
+// were prepared on it.
+func (s *statements) close() error {
+	var errs []error
+	for _, stmt := range s.all {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(errs...)
+}
 
 func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 	all := []struct {
@@ -48,7 +62,8 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.paymentByID, "SELECT " + paymentAll + " FROM payments WHERE id = ?"},
 		{&s.paymentsByMerchant, "SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC"},
 		{&s.livePrompts, "SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC"},
-		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY attempt DESC"},
+		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') LIMIT 1"},
+		{&s.paidInSession, "SELECT id FROM payments WHERE session = ? AND status = 'SUCCESS' ORDER BY attempt DESC LIMIT 1"},
 		{&s.byIdempotency, "SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''"},
 		{&s.silent, "SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?"},
 
@@ -71,6 +86,7 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		if *p.stmt, err = conn.PrepareContext(ctx, p.text); err != nil {
 			return s, fmt.Errorf("%s: %w", p.text, err)
 		}
+		s.all = append(s.all, *p.stmt)
 	}
 	return s, nil
 }

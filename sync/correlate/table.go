@@ -49,7 +49,7 @@ type Config struct {
 // What callers can branch on.
 var (
 	ErrNotFound    = errors.New("not found")
-	ErrAgain       = errors.New("the last payment of this session has no result yet; charging again needs \"again\": true")
+	ErrAgain       = errors.New("a payment of this session has no result yet; charging again needs \"again\": true")
 	ErrIdempotency = errors.New("the idempotency key was used for another request")
 	ErrPinned      = errors.New("the session is for another amount, account reference or shortcode")
 	ErrConflict    = errors.New("the payment is known under other ids")
@@ -182,6 +182,7 @@ func (t *Table) Close() error {
 	if t.read != nil {
 		errs = append(errs, t.read.Close())
 	}
+	errs = append(errs, t.do.close())
 	if t.conn != nil {
 		t.conn.Close()
 	}

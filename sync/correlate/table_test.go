@@ -3,7 +3,10 @@ package correlate_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -193,6 +196,21 @@ func TestAPaymentThatIsMade(t *testing.T) {
 		t.Errorf("after a restart the payment is\n%+v, was\n%+v", q, p)
 	}
 	s.wantEvents()
+}
+
+func TestClosingGivesTheFileBack(t *testing.T) {
+	s := open(t)
+	p := s.pay("a")
+	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	s.get(p.MerchantRequestID)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if _, err := os.Stat(s.cfg.Path + suffix); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there after Close: %v", suffix, err)
+		}
+	}
 }
 
 func answerOf(code string) daraja.Answer {

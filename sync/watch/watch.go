@@ -109,7 +109,15 @@ func (a *asker) run(ctx context.Context) {
 // ask asks about one payment, or returns when it may.
 func (a *asker) ask(ctx context.Context, p correlate.Payment) (free time.Time) {
 	client := a.client(p.Shortcode)
-	if client != nil && !a.limit.Allow() {
+	if client == nil {
+		a.log.Warn("a payment cannot be asked about: its shortcode is not configured", "payment", p.ID, "shortcode", p.Shortcode)
+		if err := a.table.Unaskable(ctx, p.ID); err != nil {
+			a.failed(ctx, p, err)
+			return time.Now().Add(diskRetry)
+		}
+		return time.Time{}
+	}
+	if !a.limit.Allow() {
 		r := a.limit.Reserve()
 		defer r.Cancel()
 		return time.Now().Add(r.Delay())
@@ -117,10 +125,6 @@ func (a *asker) ask(ctx context.Context, p correlate.Payment) (free time.Time) {
 	if err := a.table.Asked(ctx, p.ID); err != nil {
 		a.failed(ctx, p, err)
 		return time.Now().Add(diskRetry)
-	}
-	if client == nil {
-		a.log.Warn("a payment cannot be asked about: its shortcode is not configured", "payment", p.ID, "shortcode", p.Shortcode)
-		return time.Time{}
 	}
 	bounded, cancel := context.WithTimeout(ctx, answerWithin)
 	answer, err := client.Query(bounded, p.CheckoutRequestID)
