@@ -56,7 +56,7 @@ func WithKeyFunc(key func(context.Context) (string, error)) Option {
 }
 
 // WithHTTPClient dials with another HTTP client. Default: one with deadlines and the proxy of the environment. It never
-// follows a redirect, which would take the key elsewhere.
+// follows a redirect, which would take the key elsewhere; one that is for good is an Error.
 func WithHTTPClient(hc *http.Client) Option { return func(c *Client) { c.http = hc } }
 
 // WithLogger says why a connection was lost or could not be made. Default: nothing is logged.
@@ -117,7 +117,7 @@ func (s *Session) Events(ctx context.Context, after string) iter.Seq2[push.Messa
 
 // Error is the sidecar's refusal: no retry would change it.
 type Error struct {
-	Status int    // as HTTP says it: 400, 401, 403, 404; 0: it was not the sidecar's doing
+	Status int    // as HTTP says it: 301, 308, 400, 401, 403, 404; 0: it was not the sidecar's doing
 	Reason string // for a log
 }
 

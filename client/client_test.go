@@ -142,6 +142,26 @@ func TestStreamOfAllThatIsCutBeforeItsFirstEventMissesNothing(t *testing.T) {
 	})
 }
 
+func TestAnswerWithTheHeadThatBreaksOffIsAskedForAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
+		tries := 0
+		s.head = func(w http.ResponseWriter) {
+			if tries++; tries == 1 {
+				w.Header().Set("Content-Length", "100")
+				_, _ = io.WriteString(w, `{"payments":[],"he`)
+				return
+			}
+			_, _ = io.WriteString(w, `{"payments":[],"head":"`+id(7)+`"}`)
+		}
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), "")
+		k := s.turn()
+		if want := "/events?after=" + id(7); k.url != want {
+			t.Errorf("it asks for %s, want %s: what happens before the first event would be missed", k.url, want)
+		}
+		sub.wantStopped(k)
+	})
+}
+
 func TestKeyThatMayListenButNotListIsListenedWith(t *testing.T) {
 	for _, answer := range []func(w http.ResponseWriter){
 		func(w http.ResponseWriter) { w.WriteHeader(403) },
@@ -228,6 +248,59 @@ func TestMessageThatCannotBeReadIsAnError(t *testing.T) {
 		wantError(t, sub.wantEnd(), 0, "cannot be read")
 		close(k.done)
 	})
+}
+
+func TestMessageThatIsTooLargeIsAnErrorAndNotAskedForForEver(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		k := s.turn()
+		large := event(5)
+		large.Data.ResultDesc = strings.Repeat("x", 900<<10)
+		k.send(large)
+		sub.want(5)
+		large.ID.Seq, large.Data.ResultDesc = 6, strings.Repeat("x", 2<<20)
+		b, _ := json.Marshal(large)
+		_ = k.conn.Write(t.Context(), websocket.MessageText, b)
+		wantError(t, sub.wantEnd(), 0, "too large")
+		close(k.done)
+	})
+}
+
+func TestSidecarThatSaysNothingNewAndDropsIsAskedEverMoreSeldom(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scripted, n *network) {
+		sub := all(t, client.New("http://sidecar", client.WithHTTPClient(n.client())), id(4))
+		began := time.Now()
+		for range 40 {
+			k := s.turn()
+			k.send(event(4)) // known already
+			synctest.Wait()
+			k.drop()
+		}
+		if took := time.Since(began); took < 40*time.Second {
+			t.Errorf("it came 40 times within %s", took)
+		}
+		sub.stop()
+		if err := sub.wantEnd(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSidecarThatHasMovedForGoodIsAnError(t *testing.T) {
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusPermanentRedirect} {
+		bubble(t, func(t *testing.T, s *scripted, n *network) {
+			s.refuse = func(w http.ResponseWriter, r *http.Request) bool {
+				http.Redirect(w, r, "https://shop.example"+r.URL.Path, status)
+				return true
+			}
+			c := client.New("http://sidecar", client.WithHTTPClient(n.client()), client.WithKey("very-secret-key"))
+			wantError(t, all(t, c, id(4)).wantEnd(), status, "moved to https://shop.example")
+			err := one(t, c, "0123456789abcdef", "").wantEnd()
+			if wantError(t, err, status, "moved to"); strings.Contains(err.Error(), "0123456789abcdef") {
+				t.Errorf("the error names the session: %v", err)
+			}
+		})
+	}
 }
 
 func TestRetriesAreSoonAtFirstAndNeverRare(t *testing.T) {

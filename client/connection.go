@@ -36,7 +36,8 @@ type busy struct {
 func (b *busy) Error() string { return b.err.Error() }
 func (b *busy) Unwrap() error { return b.err }
 
-// connect is one connection: it gives messages until the connection ends, and reports whether it was a good one.
+// connect is one connection: it gives messages until the connection ends, and reports whether it was a good one, which
+// brought news or lasted.
 func (c *Client) connect(ctx context.Context, root, path string, at *place, all bool, yield func(push.Message, error) bool) (good bool, err error) {
 	header, err := c.header(ctx)
 	if err != nil {
@@ -65,9 +66,11 @@ func (c *Client) connect(ctx context.Context, root, path string, at *place, all 
 			if !ok {
 				return good || time.Since(began) >= settled, refusal(l.err)
 			}
-			good = true
-			if at.take(m) && !yield(m, nil) {
-				return good, errEnough
+			if at.take(m) {
+				good = true
+				if !yield(m, nil) {
+					return good, errEnough
+				}
 			}
 			if ctx.Err() != nil {
 				return good, ctx.Err()
@@ -110,10 +113,13 @@ func (c *Client) head(ctx context.Context, root string, header http.Header) (str
 	if response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests {
 		return "", answered(response, fmt.Errorf("client: the sidecar answers %s", response.Status))
 	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxMessage))
+	if err != nil {
+		return "", err
+	}
 	var list struct{ Head push.Cursor }
-	err = json.NewDecoder(io.LimitReader(response.Body, maxMessage)).Decode(&list)
-	if response.StatusCode != http.StatusOK || err != nil || list.Head.IsZero() {
-		return "", ctx.Err()
+	if response.StatusCode != http.StatusOK || json.Unmarshal(body, &list) != nil || list.Head.IsZero() {
+		return "", nil
 	}
 	return list.Head.String(), nil
 }
@@ -164,7 +170,11 @@ func (l *line) read(alive context.Context) {
 	l.hear()
 	for {
 		_, b, err := l.conn.Read(alive)
-		if err != nil {
+		switch {
+		case errors.Is(err, websocket.ErrMessageTooBig): // and would be again
+			l.err = &Error{Reason: "a message is too large: it has more than " + strconv.Itoa(maxMessage) + " bytes"}
+			return
+		case err != nil:
 			l.err = err
 			return
 		}
@@ -244,6 +254,12 @@ func answered(response *http.Response, err error) error {
 			problem.Detail = "the sidecar refuses"
 		}
 		return &Error{Status: response.StatusCode, Reason: problem.Detail}
+	case http.StatusMovedPermanently, http.StatusPermanentRedirect:
+		to := "another address"
+		if u, err := response.Location(); err == nil {
+			to = u.Scheme + "://" + u.Host // the rest may name a session
+		}
+		return &Error{Status: response.StatusCode, Reason: "the sidecar has moved to " + to}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		seconds, _ := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 16)
 		return &busy{rest: time.Duration(seconds) * time.Second, err: err}
