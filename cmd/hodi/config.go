@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,7 @@ type sidecarSettings struct {
 	DarajaURL        string   `toml:"daraja-url"`
 	Origins          []string `toml:"origins"`
 	AcceptCallbacks  bool     `toml:"accept-callbacks"`
+	PublicURL        string   `toml:"public-url"`
 	Dev              bool     `toml:"dev"`
 	UnknownAfter     duration `toml:"unknown-after"`
 	FirstAsk         duration `toml:"first-ask"`
@@ -109,7 +111,8 @@ func explain(err error) string {
 		var words []string
 		for _, e := range unknown.Errors {
 			line, _ := e.Position()
-			words = append(words, fmt.Sprintf("line %d: there is no setting %q", line, strings.Join(e.Key(), ".")))
+			key := e.Key()
+			words = append(words, fmt.Sprintf("line %d: there is no setting %q%s", line, strings.Join(key, "."), meant("", key[len(key)-1], settingsOf(key[:len(key)-1]))))
 		}
 		return strings.Join(words, "; ")
 	}
@@ -119,6 +122,30 @@ func explain(err error) string {
 		return fmt.Sprintf("line %d, column %d: %v", line, column, wrong)
 	}
 	return err.Error()
+}
+
+// settingsOf lists what may stand in a table of the file.
+func settingsOf(table []string) []string {
+	t := reflect.TypeFor[file]()
+	for _, word := range table {
+		switch t.Kind() {
+		case reflect.Map: // of shortcodes, whose names are the operator's
+			t = t.Elem()
+		case reflect.Struct:
+			i := slices.IndexFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Tag.Get("toml") == word })
+			if i < 0 {
+				return nil
+			}
+			t = t.Field(i).Type
+		}
+	}
+	var names []string
+	if t.Kind() == reflect.Struct {
+		for _, f := range reflect.VisibleFields(t) {
+			names = append(names, f.Tag.Get("toml"))
+		}
+	}
+	return names
 }
 
 // over puts a flag that was given (or its environment variable) over what the file says; a flag's default stands where

@@ -27,11 +27,12 @@ import (
 
 func devCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "dev",
-		Usage: "everything on this machine: edge, sidecar and a pretend Safaricom",
+		Name:        "dev",
+		Usage:       "everything on this machine, with a pretend Safaricom: start here",
+		Description: "Runs an edge, a sidecar and a pretend Safaricom with its phone, over real sockets. Nothing needs setting up.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR` over runs (default: a temporary folder that is removed)"},
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the sidecar on `ADDRESS` (port 0 picks one)"},
+			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR` over runs; if not given, in a temporary folder that is removed"},
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the sidecar on `ADDRESS`; port 0 picks one"},
 			&cli.StringFlag{Name: "edge-listen", Value: "127.0.0.1:8788", Usage: "serve the edge on `ADDRESS`, TCP and UDP"},
 			&cli.StringFlag{Name: "sandbox-listen", Value: "127.0.0.1:8789", Usage: "serve the sandbox on `ADDRESS`"},
 			&cli.BoolFlag{Name: "json", Usage: "print one line of JSON once everything serves, for scripts"},
@@ -85,7 +86,7 @@ func runDev(c *cli.Context) (err error) {
 	for _, p := range h.parts {
 		group.Go(func() error { return p.Run(ctx) })
 	}
-	group.Go(func() error { return h.announce(ctx, c) })
+	group.Go(func() error { return h.announce(ctx, c, logger) })
 	return endedByRequest(c.Context, group.Wait())
 }
 
@@ -95,7 +96,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 	h := &house{Data: dir}
 	for _, name := range []string{"sandbox", "edge", "sidecar"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
-			return h, fmt.Errorf("dev: %w", err)
+			return h, fmt.Errorf("dev: state cannot be kept: %w (--data names another folder)", err)
 		}
 	}
 
@@ -185,7 +186,10 @@ func (h *house) introduce(ctx context.Context, e *edge.Edge) (caFile, tokenFile 
 func listenDev(c *cli.Context, flag string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", c.String(flag))
 	if err != nil {
-		return nil, fmt.Errorf("dev: %w (is another hodi dev running? --%s 127.0.0.1:0 picks a free port)", err, flag)
+		if portHint(err) != "" {
+			return nil, fmt.Errorf("dev: %w\nIs another hodi dev running? --%s 127.0.0.1:0 picks a free port", err, flag)
+		}
+		return nil, fmt.Errorf("dev: --%s: %w", flag, err)
 	}
 	return listener, nil
 }
@@ -199,39 +203,60 @@ func (h *house) close() error {
 }
 
 // announce says where everything is once it serves, and then tells each payment as it happens, as any app would learn
-// of it: through the sidecar's own events.
-func (h *house) announce(ctx context.Context, c *cli.Context) error {
+// of it: through the sidecar's own events. The telling is a courtesy: if it ends, or nobody reads it, the house stands.
+func (h *house) announce(ctx context.Context, c *cli.Context, logger *slog.Logger) error {
 	if err := h.waitUntilReady(ctx); err != nil {
 		return err
 	}
 	if c.Bool("json") {
 		return json.NewEncoder(c.App.Writer).Encode(h)
 	}
-	fmt.Fprintf(c.App.Writer, `
-  Hodi is running: an edge, a sidecar and a pretend Safaricom, all on this machine.
+	h.welcome(c.App.Writer, c.IsSet("data"))
+	for m, err := range client.New(h.Sidecar).Events(ctx, "") {
+		if err != nil {
+			if ctx.Err() == nil {
+				logger.Warn("payments are not told here any more; pages and apps still learn of them", "err", err)
+			}
+			return nil
+		}
+		if tell(c.App.Writer, m) != nil {
+			return nil
+		}
+	}
+	return nil
+}
 
-    open     %-28s  checkout, phone and till, side by side
+// welcome fits a terminal of 80 columns.
+func (h *house) welcome(w io.Writer, kept bool) {
+	state := "State is in a temporary folder and goes at the end (--data DIR keeps it)."
+	if kept {
+		state = "State stays in " + h.Data + "."
+	}
+	fmt.Fprintf(w, `
+  Hodi is running: an edge, a sidecar and a pretend Safaricom, on this machine.
+
+    open     %-28s  checkout, phone and till together
     edge     %-28s  where Safaricom would post
-    sandbox  %-28s  the pretend Safaricom and its phone
+    sandbox  %-28s  the pretend Safaricom's phone
 
   1  Open the first address and press Pay.
   2  Type any four digits on the phone.
-  3  Watch the checkout and the till.
+  3  Watch the checkout and the till change by themselves.
 
-  Your own page: open a WebSocket on %s/sessions/ANY-NAME/websocket
-  and POST {"phoneNumber": "254708374149", "amount": 100, "accountReference": "ORDER123"} to /sessions/ANY-NAME/initiate
-  Your own callback: curl -d @callback.json %s
-  Ctrl-C stops it. %s
+  From code of yours, with any word for a session:
 
-`, h.Sidecar+"/", h.Edge, h.Sandbox+"/phone", strings.Replace(h.Sidecar, "http", "ws", 1), h.Callback, keeping(c, h.Data))
+    new WebSocket("%s/sessions/order-7/websocket")
 
-	for m, err := range client.New(h.Sidecar).Events(ctx, "") {
-		if err != nil {
-			return err
-		}
-		tell(c.App.Writer, m)
-	}
-	return nil
+    curl %s/sessions/order-7/initiate -d \
+    '{"phoneNumber":"254708374149","amount":100,"accountReference":"ORDER7"}'
+
+  Callbacks of pushes that your code makes itself go to
+    %s
+
+  %s
+  Ctrl-C stops it all. Payments, as they happen (times are Nairobi's):
+
+`, h.Sidecar+"/", h.Edge, h.Sandbox+"/phone", strings.Replace(h.Sidecar, "http", "ws", 1), h.Sidecar, h.Callback, state)
 }
 
 // waitUntilReady waits for the link, which is up some milliseconds after both of its ends.
@@ -253,23 +278,20 @@ func (h *house) waitUntilReady(ctx context.Context) error {
 	}
 }
 
-func keeping(c *cli.Context, dir string) string {
-	if c.IsSet("data") {
-		return "State stays in " + dir + "."
-	}
-	return "Nothing is kept (--data DIR keeps it)."
-}
-
-// tell prints one event as a line.
-func tell(w io.Writer, m push.Message) {
-	at := m.Time.In(daraja.Nairobi).Format("15:04:05")
+// tell prints one event: a line, and under it the sentence that says what to do, where there is something to do.
+func tell(w io.Writer, m push.Message) error {
 	what := map[push.Status]string{push.Pending: "waiting", push.Success: "PAID", push.Failed: "failed", push.Unknown: "UNKNOWN"}[m.Data.Status]
-	line := fmt.Sprintf("  %s  %-8s KES %-8s %-13s %s", at, what, m.Data.Amount, m.Data.AccountReference, m.Data.PhoneNumber)
-	switch m.Data.Status {
-	case push.Success:
-		line += "  receipt " + m.Data.MpesaReceiptNumber
-	case push.Failed, push.Unknown:
-		line += "  " + m.Data.Reason
+	line := fmt.Sprintf("  %s  %-7s  KES %-7s  %-12s  %s", m.Time.In(daraja.Nairobi).Format("15:04:05"), what,
+		m.Data.Amount, m.Data.AccountReference, m.Data.PhoneNumber)
+	if m.Data.MpesaReceiptNumber != "" {
+		line += "  " + m.Data.MpesaReceiptNumber
 	}
-	fmt.Fprintln(w, strings.TrimRight(line, " "))
+	line = strings.TrimRight(line, " ") + "\n"
+	if m.Data.Status == push.Failed || m.Data.Status == push.Unknown {
+		for _, text := range wrap(m.Data.Reason, width-12) {
+			line += "            " + text + "\n"
+		}
+	}
+	_, err := io.WriteString(w, line)
+	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -198,8 +199,55 @@ passkey-file = "passkey"
 		data, _ := d.session(t, "s")["data"].(map[string]any)
 		return data["status"] == "SUCCESS"
 	})
-	out, err = exec.Command("hodi", "edge", "endpoints", "--data", in("edge")).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "duka") || !strings.Contains(string(out), "connected") {
-		t.Errorf("hodi edge endpoints: %v\n%s", err, out)
+
+	// The words that an operator has for an edge that runs.
+	say := func(want string, args ...string) {
+		t.Helper()
+		out, err := exec.Command("hodi", append([]string{"edge", "--data", in("edge")}, args...)...).CombinedOutput()
+		if !strings.Contains(string(out), want) || (err != nil) != strings.HasPrefix(string(out), "hodi: ") {
+			t.Errorf("hodi edge %v: %v\n%s\nwant it to say %q", args, err, out, want)
+		}
 	}
+	say("connected", "endpoints")
+	say("--renew gives it another token", "add", "duka", "--out", in("shop"))
+	say("/c/", "key", "add", "duka", "--name", "checkout-2026")
+	say("checkout-2026", "key", "list", "duka")
+	say(`did you mean duka?`, "key", "list", "dkua")
+	say(`did you mean checkout-2026?`, "key", "retire", "duka", "checkout-2025")
+	say("is retired", "key", "retire", "duka", "key-1")
+	say("retired 2", "key", "list", "duka")
+	say("add another first", "key", "retire", "duka", "checkout-2026")
+	say("token", "add", "duka", "--renew", "--out", in("shop"))
+}
+
+// TestDevStandsWhenNobodyReadsWhatItPrints closes the pipe that a person would have read the payments from.
+func TestDevStandsWhenNobodyReadsWhatItPrints(t *testing.T) {
+	cmd := exec.Command("hodi", append([]string{"dev", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0", "--sandbox-listen", "127.0.0.1:0"}, quick...)...)
+	d := &dev{cmd: cmd, stderr: new(lockedBuffer)}
+	cmd.Stderr = d.stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	words := make(map[string]string) // the first of a line, and the second
+	for s := bufio.NewScanner(stdout); words["Ctrl-C"] == "" && s.Scan(); {
+		if f := strings.Fields(s.Text()); len(f) > 1 {
+			words[f[0]] = f[1]
+		}
+	}
+	d.house = house{Sidecar: strings.TrimSuffix(words["open"], "/"), Sandbox: strings.TrimSuffix(words["sandbox"], "/phone")}
+	if err := stdout.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.initiate(t, "order-1", 100)
+	d.answer(t, "approve")
+	eventually(t, "the payment", func() bool {
+		data, _ := d.session(t, "order-1")["data"].(map[string]any)
+		return data["status"] == "SUCCESS"
+	})
+	d.stop(t)
 }

@@ -6,47 +6,75 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/urfave/cli/v2"
 )
 
 func edgeCommand() *cli.Command {
-	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`", EnvVars: []string{"HODI_EDGE_DATA"}}
+	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/edge for root, else your state folder", EnvVars: []string{"HODI_EDGE_DATA"}}
 	return &cli.Command{
 		Name:  "edge",
 		Usage: "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
 		Flags: []cli.Flag{
 			data,
 			&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
-			&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); as --listen if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
-			&cli.StringFlag{Name: "public-url", Usage: "what Safaricom reaches this edge by, `URL` like https://hooks.example.co.ke", EnvVars: []string{"HODI_EDGE_PUBLIC_URL"}},
-			&cli.StringFlag{Name: "certificate-file", Usage: "the public certificate chain, PEM `FILE`", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
-			&cli.StringFlag{Name: "key-file", Usage: "its private key, PEM `FILE`", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
+			&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); --listen's if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
+			&cli.StringFlag{Name: "public-url", Usage: "be known to Safaricom as `URL`, like https://hooks.example.co.ke", EnvVars: []string{"HODI_EDGE_PUBLIC_URL"}},
+			&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
+			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 		},
 		Action: runEdge,
 		Subcommands: []*cli.Command{
 			{
-				Name: "add", Usage: "add an endpoint for a sidecar and write what the sidecar needs", ArgsUsage: "NAME",
-				Flags: []cli.Flag{data, &cli.StringFlag{Name: "out", Usage: "write token and ca.crt into `DIR` (default: ./NAME)"}},
-				Action: func(c *cli.Context) error {
-					if c.NArg() != 1 {
-						return errors.New("edge add: say the name of one endpoint: hodi edge add SHOP")
-					}
-					return addEndpoint(c)
+				Name: "add", Usage: "add an endpoint for a sidecar, and write what the sidecar needs", ArgsUsage: "NAME",
+				Description: "Asks the edge that runs on this machine. Writes two files, token and ca.crt, to be carried to the sidecar; the token is told this once.",
+				Flags: []cli.Flag{
+					data,
+					&cli.StringFlag{Name: "out", Usage: "write token and ca.crt into `DIR`; ./NAME if not given"},
+					&cli.BoolFlag{Name: "renew", Usage: "give an endpoint that there is another token; the old one ends"},
+				},
+				Action: taking(1, "the name of one endpoint: hodi edge add SHOP", addEndpoint),
+			},
+			{Name: "endpoints", Usage: "list endpoints, and how far each has been delivered", Flags: []cli.Flag{data}, Action: listEndpoints},
+			{
+				Name: "key", Usage: "the addresses of an endpoint: list, add, retire",
+				Description: "Safaricom is told an address once and keeps it for years. So a new key works beside the older ones until you retire those.",
+				Subcommands: []*cli.Command{
+					{Name: "list", Usage: "list the keys of an endpoint", ArgsUsage: "ENDPOINT", Flags: []cli.Flag{data},
+						Action: taking(1, "the name of one endpoint: hodi edge key list SHOP", listKeys)},
+					{Name: "add", Usage: "add a key, and with it an address", ArgsUsage: "ENDPOINT",
+						Flags:  []cli.Flag{data, &cli.StringFlag{Name: "name", Usage: "call it `NAME`; key-2 and so on if not given"}},
+						Action: taking(1, "the name of one endpoint: hodi edge key add SHOP", addKey)},
+					{Name: "retire", Usage: "retire a key: its address answers 404 from then on", ArgsUsage: "ENDPOINT KEY", Flags: []cli.Flag{data},
+						Action: taking(2, "the names of an endpoint and of its key: hodi edge key retire SHOP KEY", retireKey)},
 				},
 			},
-			{Name: "endpoints", Usage: "list endpoints, their keys and links", Flags: []cli.Flag{data}, Action: listEndpoints},
 		},
+	}
+}
+
+// taking holds a command to so many names.
+func taking(n int, what string, action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.NArg() != n {
+			return fmt.Errorf("say %s", what)
+		}
+		return action(c)
 	}
 }
 
@@ -84,6 +112,10 @@ func runEdge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.PublicURL == "" && (s.CertificateFile != "" || s.PlainHTTP) {
+		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
+	}
+	warnOfWords(logger, s.PublicURL)
 	listener, err := listenPublic(s)
 	if err != nil {
 		return err
@@ -91,13 +123,9 @@ func runEdge(c *cli.Context) error {
 	defer listener.Close()
 	conn, err := net.ListenPacket("udp", s.TunnelListen)
 	if err != nil {
-		return fmt.Errorf("edge: cannot take sidecars: %w", err)
+		return fmt.Errorf("edge: cannot take sidecars: %w%s", err, portHint(err))
 	}
 	defer conn.Close()
-	if s.PublicURL == "" && s.CertificateFile != "" {
-		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
-	}
-
 	e, err := edge.Open(c.Context, edge.Config{Dir: s.Data, HTTP: listener, UDP: conn, PublicURL: s.PublicURL, Logger: logger})
 	if err != nil {
 		return err
@@ -125,12 +153,30 @@ func listenPublic(s edgeSettings) (net.Listener, error) {
 	}
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("edge: cannot take callbacks: %w", err)
+		return nil, fmt.Errorf("edge: cannot take callbacks: %w%s", err, portHint(err))
 	}
 	if config != nil {
 		listener = tls.NewListener(listener, config)
 	}
 	return listener, nil
+}
+
+// warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.
+func warnOfWords(logger *slog.Logger, publicURL string) {
+	if word := daraja.ForbiddenWord(publicURL); word != "" {
+		logger.Warn("Safaricom refuses callback addresses with certain words in them: choose another name for this machine", "word", word, "public-url", publicURL)
+	}
+}
+
+// portHint says what to do about a port that cannot be had.
+func portHint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return " (ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE)"
+	case errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.Errno(10048)): // Windows: WSAEADDRINUSE
+		return " (another program has this port)"
+	}
+	return ""
 }
 
 func isLoopback(address string) bool {
@@ -167,16 +213,31 @@ func admin(c *cli.Context, method, path string, body string, into any) error {
 	if response.StatusCode >= 300 {
 		var problem struct{ Title, Detail string }
 		_ = json.NewDecoder(response.Body).Decode(&problem)
-		return fmt.Errorf("edge: %s %s", problem.Title, problem.Detail)
+		if problem.Detail == "" {
+			problem.Detail = response.Status
+		}
+		return &refused{response.StatusCode, problem.Detail}
 	}
 	return json.NewDecoder(response.Body).Decode(into)
 }
 
+// refused is a request that the edge understood and did not grant.
+type refused struct {
+	status int
+	detail string
+}
+
+func (r *refused) Error() string { return "edge: " + r.detail }
+
 func addEndpoint(c *cli.Context) error {
 	name := c.Args().First()
-	body, _ := json.Marshal(map[string]string{"name": name})
+	body, _ := json.Marshal(map[string]any{"name": name, "renew": c.Bool("renew")})
 	var added struct{ Token, CA, Callback string }
-	if err := admin(c, http.MethodPost, "/endpoints", string(body), &added); err != nil {
+	err := admin(c, http.MethodPost, "/endpoints", string(body), &added)
+	if r := new(refused); errors.As(err, &r) && r.status == http.StatusConflict {
+		return fmt.Errorf("%w (--renew gives it another token; its address stays)", err)
+	}
+	if err != nil {
 		return err
 	}
 	out := c.String("out")
@@ -184,37 +245,133 @@ func addEndpoint(c *cli.Context) error {
 		out = name
 	}
 	if err := os.MkdirAll(out, 0o700); err != nil {
-		return err
+		return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
 	}
 	for file, content := range map[string]string{"token": added.Token + "\n", "ca.crt": added.CA} {
 		if err := os.WriteFile(filepath.Join(out, file), []byte(content), 0o600); err != nil {
-			return err
+			return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
 		}
 	}
-	fmt.Fprintf(c.App.Writer, "endpoint %s\n  callbacks  %s\n  for the sidecar  %s and %s (carry them over by a safe way; the token is a secret)\n  then, beside the app:  hodi sidecar --edge HOST:PORT --ca-file ca.crt --token-file token\n",
-		name, added.Callback, filepath.Join(out, "token"), filepath.Join(out, "ca.crt"))
+	fmt.Fprintf(c.App.Writer, `endpoint   %s
+callbacks  %s
+token      %s  (a secret: carry it where nobody reads along)
+ca         %s
+
+Carry both files to the shop, and there, with this machine for HOST:
+
+  hodi sidecar --edge HOST:443 --ca-file ca.crt --token-file token
+`, name, added.Callback, filepath.Join(out, "token"), filepath.Join(out, "ca.crt"))
 	return nil
 }
 
+// endpoint is one as the edge lists it.
+type endpoint struct {
+	Name, Callback string
+	Connected      bool
+	Head, Acked    uint64
+	Keys           []key
+}
+
+type key struct {
+	Name, Kind, URL  string
+	Created, Retired time.Time
+}
+
+func endpoints(c *cli.Context) ([]endpoint, error) {
+	var list struct{ Endpoints []endpoint }
+	err := admin(c, http.MethodGet, "/endpoints", "", &list)
+	return list.Endpoints, err
+}
+
 func listEndpoints(c *cli.Context) error {
-	var list struct {
-		Endpoints []struct {
-			Name, Callback string
-			Connected      bool
-			Head, Acked    uint64
-		}
-	}
-	if err := admin(c, http.MethodGet, "/endpoints", "", &list); err != nil {
+	all, err := endpoints(c)
+	if err != nil {
 		return err
 	}
+	if len(all) == 0 {
+		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge add SHOP adds one.")
+		return nil
+	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ENDPOINT\tLINK\tSTORED\tDELIVERED\tCALLBACKS")
-	for _, e := range list.Endpoints {
-		link := "away"
+	fmt.Fprintln(w, "ENDPOINT\tLINK\tSTORED\tDELIVERED\tKEYS")
+	for _, e := range all {
+		link, live := "away", 0
 		if e.Connected {
 			link = "connected"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", e.Name, link, e.Head, e.Acked, e.Callback)
+		for _, k := range e.Keys {
+			if k.Retired.IsZero() {
+				live++
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", e.Name, link, e.Head, e.Acked, live)
 	}
 	return w.Flush()
+}
+
+// endpointNamed finds the endpoint that an argument names.
+func endpointNamed(c *cli.Context, name string) (endpoint, error) {
+	all, err := endpoints(c)
+	if err != nil {
+		return endpoint{}, err
+	}
+	var known []string
+	for _, e := range all {
+		if e.Name == name {
+			return e, nil
+		}
+		known = append(known, e.Name)
+	}
+	return endpoint{}, fmt.Errorf("edge: there is no endpoint %q%s (hodi edge endpoints lists them)", name, meant("", name, known))
+}
+
+func listKeys(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "KEY\tSINCE\tADDRESS")
+	for _, k := range e.Keys {
+		address := k.URL
+		if !k.Retired.IsZero() {
+			address = "retired " + k.Retired.Local().Format(time.DateOnly)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Created.Local().Format(time.DateOnly), address)
+	}
+	return w.Flush()
+}
+
+func addKey(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	body, _ := json.Marshal(map[string]string{"name": c.String("name")})
+	var added key
+	if err := admin(c, http.MethodPost, "/endpoints/"+url.PathEscape(e.Name)+"/keys", string(body), &added); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "key        %s\ncallbacks  %s\n", added.Name, added.URL)
+	return nil
+}
+
+func retireKey(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	name := c.Args().Get(1)
+	var known []string
+	for _, k := range e.Keys {
+		known = append(known, k.Name)
+	}
+	if !slices.Contains(known, name) {
+		return fmt.Errorf("edge: endpoint %s has no key %q%s (it has %s)", e.Name, name, meant("", name, known), strings.Join(known, ", "))
+	}
+	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/keys/"+url.PathEscape(name), "", new(struct{})); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "key %s of endpoint %s is retired: its address answers 404 from now on\n", name, e.Name)
+	return nil
 }

@@ -11,45 +11,65 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // a terminal that is closed ends what runs in it, cleanly; under nohup it does not
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	// The first signal asks; a second one, once the handler is gone, ends the process at once.
 	context.AfterFunc(ctx, stop)
-	if err := newApp(os.Stdout, os.Stderr).RunContext(ctx, os.Args); err != nil {
+	// A reader of our output that has gone (hodi dev --json | head -1) must not take the daemons with it.
+	signal.Ignore(syscall.SIGPIPE)
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "hodi: %v\n", err)
 		os.Exit(1)
 	}
 }
 
+// run does what a command line says.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	app := newApp(stdout, stderr)
+	l := sortLine(app, args)
+	switch {
+	case l.help && len(l.words) == 0 || len(args) == 0:
+		writeHelp(stdout, app, l)
+		return nil
+	case l.versions:
+		fmt.Fprintf(stdout, "hodi version %s\n", app.Version)
+		return nil
+	}
+	return app.RunContext(ctx, l.args())
+}
+
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:      "hodi",
-		Usage:     "get M-Pesa's answer to the app that is waiting for it",
-		UsageText: "hodi dev                       everything on this machine, with a pretend Safaricom\nhodi edge | sidecar | sandbox  the parts, each a process of its own",
+		Usage:     "M-Pesa's answer, at the app that is waiting for it",
 		Version:   version(),
 		Writer:    stdout,
 		ErrWriter: stderr,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE`; flags and environment go over it", EnvVars: []string{"HODI_CONFIG"}},
-			&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
-			&cli.StringFlag{Name: "log-format", Usage: "text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
+			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE`; flags and environment go over it; if not given, hodi.toml here or in /etc/hodi, if there is one", EnvVars: []string{"HODI_CONFIG"}},
+			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
+			&cli.StringFlag{Name: "log-format", Usage: "log as `FORM`: text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
 		},
-		Commands:        []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), sandboxCommand()},
-		Action:          help,
-		HideHelpCommand: true,
+		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), sandboxCommand()},
+		HideHelp:    true, // help and version are run's
+		HideVersion: true,
 		// Errors are worded for the reader and printed once, by main.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
+	app.Action = func(c *cli.Context) error { return refuseLeftovers(c, "hodi", app.Commands) }
+	app.OnUsageError = usageError("hodi", app.Flags)
 	for _, c := range app.Commands {
-		strict(c)
+		strict("hodi", c)
 	}
-	app.OnUsageError = usageError
 	return app
 }
 
@@ -58,53 +78,6 @@ func version() string {
 		return info.Main.Version
 	}
 	return "development build"
-}
-
-func help(c *cli.Context) error {
-	if err := refuseLeftovers(c); err != nil {
-		return err
-	}
-	return cli.ShowAppHelp(c)
-}
-
-// strict makes a command refuse words that it does not know: `hodi edge bakcup` must not start an edge.
-func strict(command *cli.Command) {
-	command.HideHelpCommand = true
-	command.OnUsageError = usageError
-	if action := command.Action; action != nil && command.ArgsUsage == "" {
-		command.Action = func(c *cli.Context) error {
-			if err := refuseLeftovers(c); err != nil {
-				return err
-			}
-			return action(c)
-		}
-	}
-	for _, sub := range command.Subcommands {
-		strict(sub)
-	}
-}
-
-func refuseLeftovers(c *cli.Context) error {
-	word := c.Args().First()
-	if word == "" {
-		return nil
-	}
-	var names []string
-	for _, sub := range c.Command.Subcommands {
-		names = append(names, sub.Name)
-	}
-	name := strings.TrimSpace(c.Command.HelpName)
-	if name == "" {
-		name = c.App.Name
-	}
-	if len(names) == 0 {
-		return fmt.Errorf("%s takes no argument, but there is %q (hodi %s --help lists the flags)", name, word, c.Command.Name)
-	}
-	return fmt.Errorf("%s has no command %q; it has: %s", name, word, strings.Join(names, ", "))
-}
-
-func usageError(c *cli.Context, err error, _ bool) error {
-	return fmt.Errorf("%w (--help lists the flags)", err)
 }
 
 // newLogger is the log of a daemon: on standard error, where journald and a person both look.

@@ -47,7 +47,7 @@ func runSandbox(c *cli.Context) error {
 	}
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return fmt.Errorf("sandbox: %w", err)
+		return fmt.Errorf("sandbox: %w%s", err, portHint(err))
 	}
 	defer listener.Close()
 	config := sandboxConfig(s)

@@ -16,14 +16,15 @@ func sidecarCommand() *cli.Command {
 		Name:  "sidecar",
 		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR`", EnvVars: []string{"HODI_SIDECAR_DATA"}},
+			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/sidecar/default for root, else your state folder", EnvVars: []string{"HODI_SIDECAR_DATA"}},
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
-			&cli.StringFlag{Name: "edge", Usage: "the edge's `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
-			&cli.StringFlag{Name: "ca-file", Usage: "the edge's own CA, PEM `FILE`", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}},
-			&cli.StringFlag{Name: "token-file", Usage: "this sidecar's token, `FILE`", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}},
+			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+			&cli.StringFlag{Name: "ca-file", Usage: "trust the edge by the CA in `FILE`: ca.crt of hodi edge add", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}},
+			&cli.StringFlag{Name: "token-file", Usage: "prove this sidecar by the token in `FILE`: token of hodi edge add", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}},
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
-			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: this sidecar can be reached by itself", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
+			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
+			&cli.StringFlag{Name: "public-url", Usage: "be known to others as `URL`, like https://pay.example.co.ke; what --listen says if not given", EnvVars: []string{"HODI_SIDECAR_PUBLIC_URL"}},
 			&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
 			&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_UNKNOWN_AFTER"}},
 			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
@@ -46,6 +47,7 @@ func runSidecar(c *cli.Context) error {
 	over(c, "ca-file", &s.CAFile)
 	over(c, "token-file", &s.TokenFile)
 	over(c, "daraja-url", &s.DarajaURL)
+	over(c, "public-url", &s.PublicURL)
 	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
 	overBool(c, "dev", &s.Dev)
 	overDuration(c, "unknown-after", &s.UnknownAfter)
@@ -62,7 +64,7 @@ func runSidecar(c *cli.Context) error {
 		}
 	}
 	if s.Edge != "" && (s.CAFile == "" || s.TokenFile == "") {
-		return errors.New("sidecar: --edge needs --ca-file and --token-file: `hodi edge add SHOP` on the edge writes both")
+		return errors.New("sidecar: --edge needs --ca-file and --token-file: hodi edge add SHOP, on the edge, writes both")
 	}
 	if s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
 		return errors.New("sidecar: no way in for callbacks: give --edge HOST:PORT, or --accept-callbacks where Safaricom reaches this machine")
@@ -78,9 +80,12 @@ func runSidecar(c *cli.Context) error {
 	if len(codes) == 0 {
 		logger.Warn("no [shortcode.NAME] is configured: this sidecar follows payments but cannot ask for one")
 	}
+	if s.AcceptCallbacks {
+		warnOfWords(logger, s.PublicURL)
+	}
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return fmt.Errorf("sidecar: cannot serve the app: %w", err)
+		return fmt.Errorf("sidecar: cannot serve the app: %w%s", err, portHint(err))
 	}
 	defer listener.Close()
 
@@ -88,7 +93,7 @@ func runSidecar(c *cli.Context) error {
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
 		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile,
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
-		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks,
+		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Logger: logger,
 	})
