@@ -1,8 +1,9 @@
 # What a founder runs. Everything is pinned: Go by go.mod, the tools by go.tool.mod.
 
-GO    ?= go
-TOOL   = $(GO) tool -modfile=go.tool.mod
-FUZZ  ?= 20s
+GO        ?= go
+TOOL       = $(GO) tool -modfile=go.tool.mod
+FUZZ      ?= 20s
+PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 
 .PHONY: all build test lint bench fuzz cross
 
@@ -31,7 +32,7 @@ fuzz: ## every fuzz target for $(FUZZ)
 	done
 
 cross: ## the platforms of shops (linux) and of developers (macOS, Windows)
-	@for platform in linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64; do \
+	@for platform in $(PLATFORMS); do \
 		echo "$$platform"; \
 		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} GOARM=7 $(GO) build -o /dev/null ./cmd/hodi || exit 1; \
 	done
