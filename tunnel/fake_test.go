@@ -142,11 +142,11 @@ func (h *history) Ack(_ context.Context, endpoint string, epoch wire.Epoch, seq 
 	return nil
 }
 
-func (h *history) Renew(_ context.Context, endpoint string) (wire.State, error) {
+func (h *history) Renew(_ context.Context, endpoint string, beyond wire.Epoch) (wire.State, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.past(endpoint)
-	p.state.Epoch++
+	p.state.Epoch = max(p.state.Epoch, beyond) + 1
 	p.state.Acked = 0
 	p.renewed++
 	return p.state, nil

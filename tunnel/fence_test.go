@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -97,6 +98,56 @@ func TestALateAckOfADisplacedLinkIsRefused(t *testing.T) {
 		synctest.Wait()
 		if acked := h.look("duka").state.Acked; acked != 4 {
 			t.Errorf("%d acknowledged by the newer link, want 4", acked)
+		}
+		older.Bury()
+		newer.Bury()
+		olderSide.Close()
+		newerSide.Close()
+		synctest.Wait()
+	})
+}
+
+// stuck is a history whose Renew waits.
+type stuck struct {
+	*history
+	free chan struct{}
+}
+
+func (s stuck) Renew(ctx context.Context, endpoint string, beyond wire.Epoch) (wire.State, error) {
+	<-s.free
+	return s.history.Renew(ctx, endpoint, beyond)
+}
+
+func TestAHistoryIsNotRenewedUnderALinkThatHasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := stuck{newHistory(), make(chan struct{})}
+		h.add("duka", 5, "")
+		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+			return tunnel.Endpoint{Name: "duka"}, nil
+		}}
+		begin := func(cursor wire.Cursor) (*tunnel.HalfDead, net.Conn) {
+			server, sidecar := tunnel.NewHalfDead()
+			go s.ServeConn(t.Context(), server)
+			sidecar.Write(wire.Append(nil, hello("duka", 1, cursor)))
+			return server, sidecar
+		}
+		older, olderSide := begin(wire.Cursor{Epoch: firstEpoch, Seq: 9})
+		synctest.Wait() // it renews, which takes a while
+		newer, newerSide := begin(wire.Cursor{})
+		synctest.Wait()
+		close(h.free)
+		go io.Copy(io.Discard, olderSide)
+		frames := wire.NewReader(newerSide)
+		for range 6 { // Welcome and five entries
+			if _, err := frames.Read(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		newerSide.Write(wire.Append(nil, &wire.Ack{Seq: 5}))
+		synctest.Wait()
+		if got := h.look("duka"); got.state.Acked != 5 || got.renewed != 1 {
+			t.Errorf("%d acknowledged by the newer link, want 5: the history is in epoch %d, renewed %d times, and the acks are %v",
+				got.state.Acked, got.state.Epoch, got.renewed, got.acks)
 		}
 		older.Bury()
 		newer.Bury()

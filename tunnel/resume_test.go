@@ -73,6 +73,9 @@ func TestWhereALinkBegins(t *testing.T) {
 				}
 				state := w.history.look("duka").state
 				welcome := s.welcomed()[0]
+				if known := c.cursor(w.history).Epoch; c.renewed && welcome.Epoch <= known {
+					t.Errorf("renewed to epoch %d, not beyond %d: what it numbers would be taken for known", welcome.Epoch, known)
+				}
 				if welcome.Epoch != state.Epoch || welcome.Oldest != state.Oldest || welcome.Head != 10 || welcome.Callback != "https://edge.example/c/duka" {
 					t.Errorf("welcome %+v, state %+v", welcome, state)
 				}

@@ -58,7 +58,21 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 
 // welcome finds where the link begins and tells the sidecar.
 func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
-	state, after, renewed, err := l.server.begin(ctx, l.endpoint.Name, cursor)
+	bctx, cancel := context.WithTimeout(ctx, welcomeWithin)
+	defer cancel()
+	select {
+	case l.seat.beginning <- struct{}{}:
+	case err := <-l.ousted:
+		return err
+	case <-bctx.Done():
+		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, bctx.Err())
+	}
+	if !l.seat.holds(l) {
+		<-l.seat.beginning
+		return <-l.ousted
+	}
+	state, after, renewed, err := l.server.begin(bctx, l.endpoint.Name, cursor)
+	<-l.seat.beginning
 	if err != nil {
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
 	}
@@ -109,7 +123,7 @@ func (s *Server) begin(ctx context.Context, endpoint string, cursor wire.Cursor)
 		renewed = "the sidecar knows another entry by that number"
 	}
 	if renewed != "" {
-		if state, err = s.History.Renew(ctx, endpoint); err != nil {
+		if state, err = s.History.Renew(ctx, endpoint, cursor.Epoch); err != nil {
 			return state, 0, "", err
 		}
 	}
@@ -119,6 +133,10 @@ func (s *Server) begin(ctx context.Context, endpoint string, cursor wire.Cursor)
 // seat is the one place that an endpoint has for a link. Every link that takes it gets a greater generation and sends
 // away the one before it.
 type seat struct {
+	// beginning is held by a link while it agrees on a history, so that a link that was displaced meanwhile does not
+	// renew the history under the newer one, whose Acks would then all be refused.
+	beginning chan struct{}
+
 	mu         sync.Mutex
 	generation uint64
 	link       *serverLink // whose generation that is; nil when it has ended
@@ -133,7 +151,7 @@ func (s *Server) seatOf(endpoint string) *seat {
 		if s.seats == nil {
 			s.seats = make(map[string]*seat)
 		}
-		st = new(seat)
+		st = &seat{beginning: make(chan struct{}, 1)}
 		s.seats[endpoint] = st
 	}
 	return st

@@ -31,8 +31,8 @@ type History interface {
 	Next(ctx context.Context, endpoint string, after uint64, maxBytes int) ([]wire.Entry, error)
 	// Ack records that the sidecar has committed everything up to seq of that epoch.
 	Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error
-	// Renew puts the same entries under a new epoch.
-	Renew(ctx context.Context, endpoint string) (wire.State, error)
+	// Renew puts the same entries under a new epoch, greater than its own and than beyond.
+	Renew(ctx context.Context, endpoint string, beyond wire.Epoch) (wire.State, error)
 }
 
 // Sink is what a Client delivers to. Its methods are called one at a time.

@@ -172,9 +172,11 @@ func (s *stream) Next(ctx context.Context, _ string, after uint64, maxBytes int)
 }
 
 func (s *stream) Ack(context.Context, string, wire.Epoch, uint64) error { return nil }
-func (s *stream) Renew(context.Context, string) (wire.State, error)     { return wire.State{}, nil }
-func (s *stream) Cursor(context.Context) (wire.Cursor, error)           { return wire.Cursor{}, nil }
-func (s *stream) Welcome(context.Context, wire.Welcome) error           { return nil }
+func (s *stream) Renew(context.Context, string, wire.Epoch) (wire.State, error) {
+	return wire.State{}, nil
+}
+func (s *stream) Cursor(context.Context) (wire.Cursor, error) { return wire.Cursor{}, nil }
+func (s *stream) Welcome(context.Context, wire.Welcome) error { return nil }
 func (s *stream) Apply(_ context.Context, _ wire.Epoch, e []wire.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,9 @@
 package journal
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // FillDisk lets the file grow by no more than so many pages, as if the disk had no more room; 0 lifts that.
 func (s *SQLite) FillDisk(pages int) error {
@@ -14,4 +17,10 @@ func (s *SQLite) FillDisk(pages int) error {
 		limit = 1<<32 - 2
 	}
 	return s.writer.conn.QueryRowContext(background, `PRAGMA max_page_count = `+strconv.Itoa(limit)).Scan(&have)
+}
+
+// Patience sets how long the writer waits for a file that another process holds.
+func (s *SQLite) Patience(d time.Duration) error {
+	_, err := s.writer.conn.ExecContext(background, `PRAGMA busy_timeout = `+strconv.FormatInt(d.Milliseconds(), 10))
+	return err
 }

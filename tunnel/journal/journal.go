@@ -33,8 +33,9 @@ type Journal interface {
 	// for an entry that there never was.
 	Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error
 
-	// Renew puts the endpoint's history, as it is, into a new epoch.
-	Renew(ctx context.Context, endpoint string) (wire.State, error)
+	// Renew puts the endpoint's history, as it is, into a new epoch, greater than the present one and than beyond: that
+	// which a reader knows of a history that this one has forgotten. A beyond that is no epoch counts for nothing.
+	Renew(ctx context.Context, endpoint string, beyond wire.Epoch) (wire.State, error)
 
 	// Close waits for appends that are under way and releases everything. Calls that wait get ErrClosed.
 	Close() error

@@ -163,8 +163,11 @@ func (s *SQLite) State(ctx context.Context, endpoint string) (wire.State, error)
 }
 
 // Renew is that of Journal.
-func (s *SQLite) Renew(ctx context.Context, endpoint string) (wire.State, error) {
+func (s *SQLite) Renew(ctx context.Context, endpoint string, beyond wire.Epoch) (wire.State, error) {
 	r := &request{endpoint: endpoint, what: renewEpoch}
+	if beyond < wire.MaxEpoch {
+		r.beyond = beyond
+	}
 	if err := s.ask(ctx, r); err != nil {
 		return wire.State{}, fmt.Errorf("journal: renew %s: %w", endpoint, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -213,6 +214,45 @@ func TestAFullDiskGivesErrorsAndRecoversByItself(t *testing.T) {
 	}
 }
 
+// Another process may hold the file for a while, as tools for copies and operators do. The writer waits for it, once for
+// all who wait: were it once for each, those who are told "not known" here would be.
+func TestAFileThatAnotherProcessHoldsKeepsNobodyWaitingForTheOthers(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, journal.Limits{}, nil)
+	if _, err := j.State(t.Context(), "duka"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Patience(200 * time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "edge.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetMaxOpenConns(1)
+	if _, err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			if seq, err := j.Append(ctx, "duka", journaltest.Entry(i)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("while another process holds the file, append gives %d, %v", seq, err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := other.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := j.Append(t.Context(), "duka", journaltest.Entry(1)); seq != 1 || err != nil {
+		t.Errorf("afterwards, append gives %d, %v", seq, err)
+	}
+}
+
 func TestAnEndpointIsWarnedOfAtHalfOfItsShare(t *testing.T) {
 	var log bytes.Buffer
 	one := journaltest.Entry(1)
@@ -356,6 +396,31 @@ func TestAnAckIsSavedSoon(t *testing.T) {
 		copied := keeper{k.T, open(k.T, dir, journal.Limits{}, nil), dir}
 		copied.want(1, 2, 2)
 		copied.Close()
+	})
+}
+
+func TestAcksOfManyEndpointsDoNotPutOffEachOther(t *testing.T) {
+	inTime(t, func(k keeper) {
+		for i := range 20 {
+			name := fmt.Sprintf("duka-%d", i)
+			k.Append(k.Context(), name, journaltest.Entry(i))
+			state, err := k.State(k.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.Ack(k.Context(), name, state.Epoch, 1)
+			time.Sleep(700 * time.Millisecond)
+		}
+		synctest.Wait()
+		other, err := sql.Open("sqlite", "file:"+filepath.Join(k.dir, "edge.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		var saved int
+		if err := other.QueryRow("SELECT count(*) FROM journal_endpoint WHERE acked = 1").Scan(&saved); err != nil || saved < 18 {
+			t.Errorf("the acks of %d endpoints of 20 are saved, %v; all but the newest two ought to be", saved, err)
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ type request struct {
 	endpoint string
 	what     what
 	entry    wire.Entry // appendEntry: Seq is the answer
+	beyond   wire.Epoch // renewEpoch: the new one is greater
 
 	done  chan struct{} // closed when answered
 	state wire.State    // renewEpoch: the answer
@@ -195,13 +196,18 @@ func (w *writer) run() {
 	defer look.Stop()
 	save := time.NewTimer(saveAcks)
 	save.Stop()
+	saving := false
 	for {
 		select {
 		case r := <-w.s.requests:
 			w.store(w.gather(r))
 		case <-w.s.acks:
-			save.Reset(saveAcks)
+			if !saving { // each endpoint says it for itself, and none must put off the others
+				saving = true
+				save.Reset(saveAcks)
+			}
 		case <-save.C:
+			saving = false
 			w.saveAcks()
 		case <-look.C:
 			if w.lookAround() {
@@ -256,10 +262,11 @@ func (w *writer) gather(r *request) []*request {
 }
 
 // store does what the requests ask, in one transaction; if that fails, each in one of its own, so that nobody fails for
-// another's sake.
+// another's sake. But where none could begin, because another process holds the file, it is nobody's fault: to have each
+// wait for the file once more would keep those who come later waiting for hours.
 func (w *writer) store(batch []*request) {
 	err := w.transaction(batch)
-	if err != nil && len(batch) > 1 {
+	if err != nil && len(batch) > 1 && !errors.Is(err, errBegin) {
 		for i := range batch {
 			one := batch[i : i+1]
 			if err := w.transaction(one); err != nil {
@@ -329,9 +336,11 @@ func (w *writer) transaction(batch []*request) error {
 	return nil
 }
 
+var errBegin = errors.New("no transaction could begin")
+
 func (w *writer) atomically(f func() error) error {
 	if _, err := w.begin.ExecContext(background); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errBegin, err)
 	}
 	err := f()
 	if err == nil {
@@ -365,7 +374,7 @@ func (w *writer) do(r *request, c *staged) error {
 	h := c.h
 	switch r.what {
 	case renewEpoch:
-		c.epoch = max(wire.Epoch(time.Now().UnixMilli()), h.state.Epoch+1, c.epoch+1)
+		c.epoch = max(wire.Epoch(time.Now().UnixMilli()), h.state.Epoch+1, c.epoch+1, r.beyond+1)
 		_, err := w.epoch.ExecContext(background, int64(c.epoch), h.id)
 		return err
 	case appendEntry:
@@ -398,7 +407,7 @@ func (w *writer) room(h *history, unacked, more int64) error {
 			w.s.log.Error("endpoint is full: its callbacks are refused until its sidecar connects", "endpoint", h.name, "unacknowledged", unacked, "limit", limit)
 		}
 		return ErrFull
-	case h.full:
+	case h.full && unacked < limit-limit/8: // a small entry may have found room before that
 		h.full = false
 		w.s.log.Info("endpoint has room again", "endpoint", h.name, "unacknowledged", unacked, "limit", limit)
 	}

@@ -46,14 +46,14 @@
 //   - The zero cursor: the sidecar has read nothing of this edge. The edge sends all it holds, from oldest.
 //   - The edge has that very entry (its epoch, that number, that checksum): it sends what comes behind it.
 //   - It has not: one of the two disks is not what it was (a restored backup, a journal made anew). Where the cursor is
-//     of the edge's own epoch, the edge's history is the older one, and it takes a new epoch. Then it sends all it
-//     holds, from oldest. Applying an entry a second time changes nothing.
+//     of the edge's own epoch or a later one, the edge's history is the older one, and it takes a new epoch, greater
+//     than both. Then it sends all it holds, from oldest. Applying an entry a second time changes nothing.
 //
 // A sidecar keeps one cursor for each epoch that it has met, and offers the newest. If oldest in Welcome is beyond the
 // entry that follows its cursor, entries are gone: the sidecar says so, and asks Daraja about what was open meanwhile.
 // If oldest is head+1 the edge holds nothing.
 //
-// Epochs are the creation of a history in Unix milliseconds, and grow. Numbers start at 1 and have no gaps within what
+// Epochs are the creation of a history in Unix milliseconds, and grow, whatever clocks do; none reaches 2^47. Numbers start at 1 and have no gaps within what
 // the edge holds.
 //
 // # Frames

@@ -61,6 +61,9 @@ const (
 // an epoch.
 type Epoch uint64
 
+// MaxEpoch is beyond every epoch: no clock says so for the next four thousand years.
+const MaxEpoch Epoch = 1 << 47
+
 // Checksum tells two entries of the same number apart: the first 8 bytes of SHA-256 over an entry's encoded body.
 type Checksum [8]byte
 

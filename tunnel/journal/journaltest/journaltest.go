@@ -408,7 +408,7 @@ func renew(s *suite) {
 	kiosk := s.state("kiosk")
 	last := s.state("duka")
 	for range 3 { // in the same millisecond, too
-		state, err := s.j.Renew(s.ctx, "duka")
+		state, err := s.j.Renew(s.ctx, "duka", 0)
 		if err != nil || state.Epoch <= last.Epoch || state.Head != 3 || state.Oldest != 1 {
 			s.Fatalf("renewed from %+v to %+v, %v", last, state, err)
 		}
@@ -416,6 +416,21 @@ func renew(s *suite) {
 			s.Errorf("an ack of the old epoch gives %v, want ErrEpoch", err)
 		}
 		last = state
+	}
+	// A reader that saw what this history has forgotten, from a time when a clock was ahead.
+	for _, ahead := range []wire.Epoch{last.Epoch + 1<<40, last.Epoch + 1, wire.MaxEpoch - 2} {
+		state, err := s.j.Renew(s.ctx, "duka", ahead)
+		if err != nil || state.Epoch <= ahead || state.Epoch <= last.Epoch {
+			s.Fatalf("renewed beyond %d, from epoch %d to %d, %v", ahead, last.Epoch, state.Epoch, err)
+		}
+		last = state
+	}
+	for _, none := range []wire.Epoch{wire.MaxEpoch, 1<<63 - 1, 1 << 63, 1<<64 - 1} { // no epochs
+		state, err := s.j.Renew(s.ctx, "kiosk", none)
+		if err != nil || state.Epoch <= kiosk.Epoch || state.Epoch >= wire.MaxEpoch {
+			s.Fatalf("renewed beyond %d, from epoch %d to %d, %v", none, kiosk.Epoch, state.Epoch, err)
+		}
+		kiosk = state
 	}
 	s.reopen(journal.Limits{})
 	if again := s.state("duka"); again != last {
