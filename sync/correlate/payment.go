@@ -42,8 +42,9 @@ type Payment struct {
 	askAt    time.Time // when Daraja is to be asked; zero: not
 	askedAt  time.Time // when it was asked last
 
-	row   int64  // in the table of payments
-	event uint64 // its newest event
+	row     int64  // in the table of payments
+	indexed bool   // Daraja's ids are in that row
+	event   uint64 // its newest event
 }
 
 // A notice is a result that is not success. It is kept by its code, with the place of the first callback that said so:

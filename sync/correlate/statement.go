@@ -14,7 +14,8 @@ import (
 type statements struct {
 	begin, commit, rollback *sql.Stmt
 
-	insertPayment, updatePayment    *sql.Stmt
+	insertPayment                   *sql.Stmt
+	updatePayment, updateIDs        *sql.Stmt
 	paymentByID, paymentsByMerchant *sql.Stmt
 	livePrompts                     *sql.Stmt
 	openInSession, paidInSession    *sql.Stmt
@@ -34,7 +35,7 @@ type statements struct {
 // The columns of a payment, in the order of scanPayment and of payment values.
 const (
 	paymentFixed = "id, session, attempt, phone, amount, reference, shortcode, number, environment, idempotency, ref, created"
-	paymentState = "amount, merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
+	paymentState = "amount, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
 	paymentAll   = "row, " + paymentFixed + ", merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
 )
 
@@ -58,7 +59,8 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.rollback, "ROLLBACK"},
 
 		{&s.insertPayment, "INSERT INTO payments (" + strings.TrimPrefix(paymentAll, "row, ") + ") VALUES (?" + strings.Repeat(", ?", 28) + ")"},
-		{&s.updatePayment, "UPDATE payments SET (" + paymentState + ") = (?" + strings.Repeat(", ?", 17) + ") WHERE row = ?"},
+		{&s.updatePayment, "UPDATE payments SET (" + paymentState + ") = (?" + strings.Repeat(", ?", 15) + ") WHERE row = ?"},
+		{&s.updateIDs, "UPDATE payments SET merchant = ?, checkout = ? WHERE row = ?"},
 		{&s.paymentByID, "SELECT " + paymentAll + " FROM payments WHERE id = ?"},
 		{&s.paymentsByMerchant, "SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC"},
 		{&s.livePrompts, "SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC"},
@@ -110,7 +112,14 @@ func (x *tx) store(p *Payment) error {
 	}
 	bg := context.Background()
 	if p.row != 0 {
-		_, err := x.do.updatePayment.ExecContext(bg, int64(p.Amount), p.MerchantRequestID, p.CheckoutRequestID, string(p.Status), string(p.Outcome),
+		// The ids once, when they are learnt: an update rewrites the indexes of all that it names, changed or not.
+		if p.MerchantRequestID != "" && !p.indexed {
+			if _, err := x.do.updateIDs.ExecContext(bg, p.MerchantRequestID, p.CheckoutRequestID, p.row); err != nil {
+				return err
+			}
+			p.indexed = true
+		}
+		_, err := x.do.updatePayment.ExecContext(bg, int64(p.Amount), string(p.Status), string(p.Outcome),
 			p.ResultCode, p.ResultDesc, p.Receipt, millis(p.CompletedAt), p.AmountChecked, p.Callback, notices, answered,
 			millis(p.answerAt), millis(p.silentAt), millis(p.askAt), millis(p.askedAt), int64(p.event), p.row)
 		return err
@@ -124,6 +133,7 @@ func (x *tx) store(p *Payment) error {
 		return err
 	}
 	p.row, err = r.LastInsertId() // nobody else has seen p yet
+	p.indexed = p.MerchantRequestID != ""
 	return err
 }
 
@@ -150,6 +160,7 @@ func scanPayment(row interface{ Scan(...any) error }) (*Payment, error) {
 		}
 	}
 	p.Created, p.CompletedAt, p.answerAt = instant(created), instant(completed), instant(answerAt)
+	p.indexed = p.MerchantRequestID != ""
 	p.silentAt, p.askAt, p.askedAt, p.event = instant(silentAt), instant(askAt), instant(askedAt), uint64(event)
 	return &p, nil
 }
