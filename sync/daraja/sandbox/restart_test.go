@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -178,6 +179,21 @@ func TestTwoSandboxesDoNotShareAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.Close()
+}
+
+func TestAFolderMayHaveAnyName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "Duka #1 100%25? ja'a")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	box, err := sandbox.Open(t.Context(), sandbox.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	if _, err := os.Stat(filepath.Join(dir, "sandbox.db")); err != nil {
+		t.Errorf("its state went elsewhere: %v", err)
+	}
 }
 
 func TestReceiptsAreUnique(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -53,7 +54,14 @@ func openStore(dir string, now time.Time) (*store, error) {
 		case !ok:
 			return nil, fmt.Errorf("%s is in use by another sandbox", dir)
 		}
-		dsn = "file:" + filepath.Join(dir, "sandbox.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)"
+		file, err := filepath.Abs(filepath.Join(dir, "sandbox.db"))
+		if err != nil {
+			return nil, errors.Join(err, st.close())
+		}
+		if file = filepath.ToSlash(file); file[0] != '/' {
+			file = "/" + file // C:/...
+		}
+		dsn = (&url.URL{Scheme: "file", Path: file, RawQuery: "_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)"}).String()
 	}
 	var err error
 	if st.db, err = sql.Open("sqlite", dsn); err != nil {
