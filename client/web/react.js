@@ -17,15 +17,15 @@ import { Present, defaultBase, initiate, newKey, subscribe } from "./client.js";
  *   lastHeard: number,
  *   sending: boolean,
  *   error: import("./client.js").HodiError|undefined,
- *   pay: (request: {phoneNumber: string, amount?: number|string, accountReference?: string, again?: boolean}) =>
+ *   pay: (request: {phoneNumber: string, amount?: number|string, accountReference?: string, shortcode?: string, again?: boolean}) =>
  *     Promise<import("./client.js").Data|undefined>
  * }}
  */
 export function useHodiPayment(sessionId, { base = defaultBase(), onMessage } = {}) {
-  const [data, setData] = useState(undefined);
-  const [link, setLink] = useState({ state: "connecting", lastHeard: 0 });
-  const [sending, setSending] = useState(false);
-  const [error, setError] = useState(undefined);
+  // What is known belongs to one session: of another there is nothing to show yet, not even for one frame.
+  const key = `${base} ${sessionId}`;
+  const [kept, setKept] = useState(nothing(key));
+  const shown = kept.key === key ? kept : nothing(key);
 
   // The newest listener, without a new connection for each render.
   const listener = useRef(onMessage);
@@ -35,47 +35,52 @@ export function useHodiPayment(sessionId, { base = defaultBase(), onMessage } = 
 
   const present = useRef(new Present());
   useEffect(() => {
-    present.current = new Present();
-    setData(undefined);
-    setError(undefined);
-    setLink({ state: "connecting", lastHeard: 0 });
+    const mine = (present.current = new Present());
+    const put = (facts) => mine === present.current && setKept((k) => ({ ...k, ...facts }));
+    setKept(nothing(key));
     if (!sessionId) return undefined;
     const updates = subscribe({
       base,
       session: sessionId,
       onMessage: (message) => {
-        if (present.current.take(message.data, message)) setData(present.current.data);
+        if (mine.take(message.data, message)) put({ data: mine.data });
         listener.current?.(message);
       },
-      onState: (state, { lastHeard }) => setLink({ state, lastHeard }),
+      onState: (state, { lastHeard }) => put({ state, lastHeard }),
     });
-    return () => updates.close();
-  }, [base, sessionId]);
+    return () => {
+      present.current = new Present();
+      updates.close();
+    };
+  }, [base, sessionId, key]);
 
   // A press that had no answer and is repeated as it was is the same request.
   const last = useRef({ request: "", key: "" });
   const pay = useCallback(
     async (request) => {
       const mine = present.current;
-      const text = JSON.stringify([sessionId, request]);
+      const put = (facts) => mine === present.current && setKept((k) => ({ ...k, ...facts }));
+      const text = JSON.stringify([key, request]);
       if (last.current.request !== text) last.current = { request: text, key: newKey() };
-      setSending(true);
-      setError(undefined);
+      put({ sending: true, error: undefined });
       try {
         const answer = await initiate(base, sessionId, { ...request, idempotencyKey: last.current.key });
         last.current = { request: "", key: "" };
-        if (mine === present.current && mine.take(answer)) setData(mine.data);
+        if (mine.take(answer)) put({ data: mine.data });
         return answer;
       } catch (failure) {
         if (failure.status !== 0) last.current = { request: "", key: "" };
-        setError(failure);
+        put({ error: failure });
         return undefined;
       } finally {
-        setSending(false);
+        put({ sending: false });
       }
     },
-    [base, sessionId],
+    [base, sessionId, key],
   );
 
-  return { status: data?.status, data, ...link, sending, error, pay };
+  const { data, state, lastHeard, sending, error } = shown;
+  return { status: data?.status, data, state, lastHeard, sending, error, pay };
 }
+
+const nothing = (key) => ({ key, data: undefined, state: "connecting", lastHeard: 0, sending: false, error: undefined });
