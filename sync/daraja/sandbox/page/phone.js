@@ -94,7 +94,7 @@ function draw() {
   const name = !state ? "connecting" : !online ? "offline" : prompt ? (sending ? "sending" : "prompt") : dark ? "off" : "idle";
   at("phone").dataset.state = name;
 
-  at("waiting-text").textContent = word(!state ? "connecting" : !online ? "offline" : pending.some((r) => r.stage === "sending") ? "coming" : "waiting");
+  tell("waiting-text", word(!state ? "connecting" : !online ? "offline" : pending.some((r) => r.stage === "sending") ? "coming" : "waiting"));
   at("veil").hidden = !prompt;
   at("off").hidden = !dark;
   at("home").inert = Boolean(prompt || dark);
@@ -114,12 +114,17 @@ function draw() {
   tick();
 }
 
+// What is read aloud when it changes is touched only when it does.
+function tell(id, text) {
+  if (at(id).textContent !== text) at(id).textContent = text;
+}
+
 function drawPrompt(more) {
   at("prompt-amount").textContent = money(prompt.amount);
   at("prompt-business").textContent = prompt.business;
   at("prompt-reference").textContent = prompt.accountReference;
   at("prompt-phone").textContent = spoken(prompt.phone) + (more > 0 ? ` · ${word("more", { n: more })}` : "");
-  at("typed").textContent = word("typed", { n: pin.length });
+  tell("typed", word("typed", { n: pin.length }));
   at("dots").querySelectorAll("i").forEach((dot, i) => dot.classList.toggle("on", i < pin.length));
   at("pin-send").disabled = pin.length !== 4 || sending || !online;
   at("pin-send").textContent = word(sending ? "sending" : "send");
@@ -132,8 +137,12 @@ function drawMessages(history) {
   if (key === known) return;
   const first = known === null;
   known = key;
-  const before = new Set([...at("messages").children].map((e) => e.dataset.id));
-  at("messages").replaceChildren(...history.slice(0, 3).map((request) => {
+  const lang = document.documentElement.lang;
+  const before = new Map([...at("messages").children].map((e) => [e.dataset.id, e]));
+  // A message that was read stays the element that it was, so that only the new one is read.
+  const wanted = history.slice(0, 3).map((request) => {
+    const old = before.get(request.id);
+    if (old?.lang === lang) return old;
     const kind = kindOf(request);
     const text = element("div", { className: "message-text" },
       element("p", { className: "message-head" }, element("strong", {}, word(kind)), element("strong", {}, money(request.amount))));
@@ -145,9 +154,12 @@ function drawMessages(history) {
       element("time", { dateTime: request.decided }, clock(Date.parse(request.decided)))));
     const message = element("li", { className: `message ${kind}`, "data-testid": "sms", "data-outcome": request.outcome }, mark(kind), text);
     message.dataset.id = request.id;
-    if (!first && !before.has(request.id)) message.classList.add("new");
+    message.lang = lang;
+    if (!first && !old) message.classList.add("new");
     return message;
-  }));
+  });
+  for (const old of before.values()) if (!wanted.includes(old)) old.remove();
+  wanted.forEach((message, i) => at("messages").children[i] === message || at("messages").insertBefore(message, at("messages").children[i] ?? null));
 }
 
 const clock = (ms) => new Intl.DateTimeFormat("en-GB", { timeZone: "Africa/Nairobi", hour: "2-digit", minute: "2-digit" }).format(ms);
