@@ -24,6 +24,7 @@ type history struct {
 	// The writer's own.
 	oldestAt time.Time // when the oldest entry came
 	marks    []mark    // what was acknowledged when, oldest first
+	noticed  time.Time // when the log had a last notice of entries that are to be forgotten unfetched; zero: none are
 	saved    uint64    // Acked on disk
 	alarmed  bool      // more than half of what it may hold is unacknowledged, and that was said
 	full     bool      // entries are refused, and that was said

@@ -80,6 +80,14 @@ func (w *writer) mark(h *history, now time.Time) error {
 	if n := len(h.marks); n > 0 {
 		last = h.marks[n-1]
 	}
+	if last.at.After(now) { // the clock was ahead when it was made: it counts from now
+		_, err := w.conn.ExecContext(background, `DELETE FROM journal_mark WHERE endpoint = ? AND at > ?`, h.id, now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		h.marks = slices.DeleteFunc(h.marks, func(m mark) bool { return m.at.After(now) })
+		last = mark{}
+	}
 	if acked <= last.seq || now.Sub(last.at) < w.s.limits.KeepAcked/100 {
 		return nil
 	}
@@ -93,6 +101,9 @@ func (w *writer) mark(h *history, now time.Time) error {
 // prune forgets at most pruneRows entries of a history: those acknowledged long enough ago, and those that nobody
 // fetched in all the time that they are kept. It never forgets the entry at Acked, which a reader must be able to
 // show, and never the newest, whose number must not be given again.
+//
+// What nobody fetched is forgotten only when a last notice has stood in the log for a day, as this process has lived
+// it: a clock that jumps ahead must not cost a callback.
 func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	state := h.now()
 	if state.Oldest > state.Head {
@@ -110,10 +121,17 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 		}
 	}
 	unfetched := false
-	if now.Sub(h.oldestAt) >= w.s.limits.KeepUnacked {
-		old, err := w.older(h, state, now.Add(-w.s.limits.KeepUnacked))
+	given, err := w.notice(h, state, now)
+	if err != nil {
+		return false, err
+	}
+	if keep := w.s.limits.KeepUnacked; now.Sub(h.oldestAt) >= keep {
+		old, err := w.older(h, state, now.Add(-keep))
 		if err != nil {
 			return false, err
+		}
+		if !given {
+			old = min(old, state.Acked)
 		}
 		if old = min(old, state.Head-1); old > bound {
 			bound, unfetched = old, old > state.Acked
@@ -154,6 +172,29 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 		return true, nil
 	}
 	return false, w.unmark(h, past)
+}
+
+// notice tells the log of entries that are going to be forgotten unfetched, and reports whether that was said long enough
+// ago.
+func (w *writer) notice(h *history, state wire.State, now time.Time) (given bool, err error) {
+	keep := w.s.limits.KeepUnacked
+	notice := keep / lastNotice
+	old := state.Acked
+	if now.Sub(h.oldestAt) >= keep-notice {
+		if old, err = w.older(h, state, now.Add(notice-keep)); err != nil {
+			return false, err
+		}
+	}
+	switch {
+	case min(old, state.Head-1) <= state.Acked:
+		h.noticed = time.Time{}
+		return false, nil
+	case h.noticed.IsZero():
+		h.noticed = now
+		w.s.log.Error("callbacks that were never fetched will be forgotten: where is their sidecar, and is the clock right?",
+			"endpoint", h.name, "oldest", h.oldestAt, "when", now.Add(notice))
+	}
+	return now.Sub(h.noticed) >= notice, nil
 }
 
 // older is the last of the oldest pruneRows entries that came before a time, without one that came later before it.

@@ -375,6 +375,57 @@ func TestEntriesThatNobodyFetchesAreKeptNinetyDays(t *testing.T) {
 	})
 }
 
+func TestAClockThatJumpsAheadCostsNoCallback(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		k := keeper{t, open(t, dir, journal.Limits{}, slog.New(slog.NewTextHandler(&log, nil))), dir}
+		for i := range 10 {
+			e := journaltest.Entry(i)
+			e.Received = time.Now().Add(-100 * day) // or the clock was right then, and is wrong now
+			if _, err := k.Append(k.Context(), "duka", e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(23 * time.Hour)
+		k.want(1, 10, 0)
+		k.Close() // a start with a wrong clock does not count as a day
+		if strings.Count(log.String(), "level=ERROR") != 1 || !strings.Contains(log.String(), "is the clock right") {
+			t.Errorf("the log says\n%s", &log)
+		}
+		k.SQLite = open(t, dir, journal.Limits{}, nil)
+		time.Sleep(23 * time.Hour)
+		k.want(1, 10, 0)
+		time.Sleep(2 * time.Hour)
+		k.want(10, 10, 0)
+		k.Close()
+	})
+}
+
+func TestAClockThatWasAheadDoesNotKeepEntriesForEver(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		k := keeper{t, open(t, dir, journal.Limits{}, nil), dir}
+		k.append(1)
+		k.append(2)
+		k.Ack(k.Context(), "duka", k.want(1, 2, 0).Epoch, 1)
+		k.Close()
+		other, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "edge.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Exec("INSERT INTO journal_mark (endpoint, at, seq) VALUES (1, ?, 1)", time.Now().Add(365*day).UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+		k.SQLite = open(t, dir, journal.Limits{}, nil)
+		k.Ack(k.Context(), "duka", k.want(1, 2, 1).Epoch, 2)
+		time.Sleep(8 * day)
+		k.want(2, 2, 2)
+		k.Close()
+	})
+}
+
 // TestAnAckIsSavedSoon copies the file, as a kill would leave it, a little later.
 func TestAnAckIsSavedSoon(t *testing.T) {
 	inTime(t, func(k keeper) {
