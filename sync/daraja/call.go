@@ -44,6 +44,7 @@ type reply struct {
 
 	envelope                 string // "" if it is no error envelope
 	code, message, requestID string
+	cause                    error // context.Canceled or context.DeadlineExceeded, if the answer broke off for that
 }
 
 // ok reports whether it is an answer to the question: a success of HTTP that is JSON and no error envelope.
@@ -94,10 +95,11 @@ func (c caller) call(ctx context.Context, op string, limit time.Duration, method
 	r.body, err = io.ReadAll(io.LimitReader(response.Body, maxReply+1))
 	switch {
 	case err != nil:
-		r.body, r.envelope, r.message = nil, "other", "the answer broke off"
+		r.body, r.envelope, r.message, r.cause = nil, "other", "the answer broke off", ctx.Err()
 	case len(r.body) > maxReply:
 		r.body, r.envelope, r.message = nil, "other", "the answer is too long"
 	default:
+		r.body = bare(r.body)
 		r.open()
 	}
 	return r, nil
@@ -133,7 +135,7 @@ func (r *reply) open() {
 			}
 		}
 	}
-	object := len(r.body) > 0 && unmarshal(r.body, &e) == nil && bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("{"))
+	object := len(r.body) > 0 && unmarshal(r.body, &e) == nil && r.body[0] == '{'
 	r.requestID = string(e.RequestID)
 	switch {
 	case !object:

@@ -36,7 +36,7 @@ type Callback struct {
 // A body may be as large as whoever sends it likes, but what it tells is kept and shown to many: so a description is cut
 // short, and a receipt or a phone number of more than maxFact bytes is none.
 func ParseCallback(body []byte) (Callback, error) {
-	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
+	body = bare(body)
 	if len(body) == 0 {
 		return Callback{}, errors.New("daraja: callback: the body is empty")
 	}
@@ -146,6 +146,11 @@ type text string
 func (t *text) UnmarshalJSON(b []byte) error {
 	*t = text(scalar(b))
 	return nil
+}
+
+// bare is a JSON body without what some encoders put around it.
+func bare(body []byte) []byte {
+	return bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
 }
 
 // unmarshal is json.Unmarshal for which a value of another type than expected is merely absent.

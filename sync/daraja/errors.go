@@ -146,7 +146,7 @@ func (r reply) tokenRefused() bool {
 func (r reply) error() *Error {
 	e := &Error{
 		Op: r.op, Status: r.status, Code: r.clean(r.code), Message: r.clean(r.message), RequestID: r.clean(r.requestID),
-		Envelope: r.envelope,
+		Envelope: r.envelope, cause: r.cause,
 	}
 	if e.Envelope == "" {
 		e.Envelope = "other" // an answer, but not to what was asked
@@ -159,7 +159,7 @@ func (r reply) error() *Error {
 	}
 	e.retry = r.patience(e, status)
 	switch {
-	case e.Envelope == "other":
+	case e.Envelope == "other", status == http.StatusRequestTimeout: // whose time ran out is not said
 	case status >= 400 && status < 500, e.locked(), e.misconfigured(), e.limited():
 		e.verdict = refused
 	}

@@ -145,6 +145,7 @@ func TestAckIsReadLoosely(t *testing.T) {
 		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925","ResponseCode":"00000000"}`,
 		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925"}`,
 		`{"MerchantRequestID":"29115-34620561-1","CheckoutRequestID":"ws_CO_191220191020363925","ResponseCode":0.0}`,
+		"\ufeff" + ack + "\n\x00",
 	} {
 		for _, status := range []int{200, 201} {
 			if got, err := connect(t, answering(status, body)).Push(t.Context(), order); err != nil || got.MerchantRequestID != "29115-34620561-1" || got.CheckoutRequestID != asked {
@@ -292,6 +293,38 @@ func TestPushWaitsLongForItsAnswerAndThenIsAmbiguous(t *testing.T) {
 		defer cancel()
 		if _, err := c.Push(ctx, order); err == nil || daraja.Refused(err) {
 			t.Errorf("who asked gave up after the request had left: %v; want it ambiguous", err)
+		}
+	})
+}
+
+func TestPushWhoseAnswerDripsIsGivenUpAndAmbiguous(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, hc := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "GET" {
+				answering(200, "")(w, r)
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(400)
+			for i := 0; r.Context().Err() == nil; i++ {
+				_, _ = io.WriteString(w, ack[i%len(ack):][:1])
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-time.After(time.Second):
+				case <-r.Context().Done():
+				}
+			}
+		})
+		c := &daraja.Client{BaseURL: "http://daraja.example", Shortcode: till, HTTP: hc}
+		began := time.Now()
+		_, err := c.Push(t.Context(), order)
+		if took := time.Since(began); took > time.Minute || daraja.Refused(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %s: %v; want it ambiguous, for want of time", took, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Second, cancel)
+		if _, err := c.Push(ctx, order); daraja.Refused(err) || !errors.Is(err, context.Canceled) {
+			t.Errorf("who asked gave up: %v; want it ambiguous, and to say so", err)
 		}
 	})
 }

@@ -116,6 +116,54 @@ func TestTokenThatDarajaDoesNotKnowIsRenewedOnceAndThePushRepeatedOnce(t *testin
 	}
 }
 
+func TestTokenThatDiesUnderManyIsReplacedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		live, given := "", 0
+		_, hc := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "GET" {
+				time.Sleep(time.Second)
+				mu.Lock()
+				given++
+				live = fmt.Sprintf("token-number-%d", given) // the one before is dead
+				fmt.Fprintf(w, `{"access_token":%q,"expires_in":3599}`, live)
+				mu.Unlock()
+				return
+			}
+			mu.Lock()
+			known := r.Header.Get("Authorization") == "Bearer "+live
+			mu.Unlock()
+			if !known {
+				answering(401, string(payload(t, "api_error_401_002_01_invalid_token")))(w, r)
+				return
+			}
+			answering(200, ack)(w, r)
+		})
+		tokens := daraja.NewTokens("http://daraja.example", till.ConsumerKey, till.ConsumerSecret, hc)
+		wantGiven := func(want int, because string) {
+			t.Helper()
+			var group sync.WaitGroup
+			for range 30 {
+				group.Go(func() {
+					c := &daraja.Client{BaseURL: "http://daraja.example", Shortcode: till, HTTP: hc, Tokens: tokens}
+					if _, err := c.Push(t.Context(), order); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+			if given != want {
+				t.Errorf("%d tokens were given out, want %d because %s", given, want, because)
+			}
+		}
+		wantGiven(1, "all begin at once")
+		live = "somebody else's"
+		wantGiven(2, "the first was ended by somebody else")
+		time.Sleep(2 * time.Hour)
+		wantGiven(3, "the second has expired")
+	})
+}
+
 func TestTokenThatIsGivenOutAgainUnchangedIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pushes, tokens atomic.Int32
