@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -378,4 +379,31 @@ func TestAllReadersOfAnEventAreSentTheSameBytes(t *testing.T) {
 func TestTheReadersOfASidecarWithoutAPhoneSeeNoRoute(t *testing.T) {
 	s := open(t, false, func(c *sidecar.Config) { c.PhoneURL = "" })
 	s.want(s.do("GET", "/phone", ""), 404, "not-found")
+}
+
+func TestWhatAClientSaysRightBehindItsHandshakeIsHeard(t *testing.T) {
+	s := open(t, false)
+	conn, err := s.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	mask := "\x00\x00\x00\x00"
+	talk := "\x81\xfe\x02\x58" + mask + strings.Repeat("x", 600) // nobody listens to it, but it must be read past
+	ping := "\x89\x82" + mask + "hi"
+	_, err = fmt.Fprintf(conn, "GET /sessions/a/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n%s%s", talk, ping)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("the handshake was answered with %v, %v", response, err)
+	}
+	pong := make([]byte, 4)
+	if _, err := io.ReadFull(reader, pong); err != nil || string(pong) != "\x8a\x02hi" {
+		t.Errorf("the ping was answered with %q, %v", pong, err)
+	}
 }
