@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +55,8 @@ var kinds = map[string]wire.Kind{
 }
 
 // directory knows the endpoints, by key and by token. It is in memory, whole; the tables in edge.db are read at the
-// start and written before memory is.
+// start and written before memory is, whether or not the operator waits for it: what is written and not in memory
+// would come true at the next start.
 type directory struct {
 	db     *sql.DB // one connection
 	public string  // base of addresses
@@ -222,6 +222,7 @@ func (d *directory) set(ctx context.Context, name string, token []byte, mayExist
 		return Registered{}, fmt.Errorf("%w: a token is 16 to %d bytes", errInvalid, wire.MaxToken)
 	}
 	sum := sha256.Sum256(token)
+	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.endpoints[name]
@@ -284,6 +285,7 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 	if kind == "" {
 		kind = "notice"
 	}
+	ctx = context.WithoutCancel(ctx)
 	if kind != "notice" {
 		return Key{}, fmt.Errorf("%w: this edge makes keys of the kind notice only", errInvalid)
 	}
@@ -296,7 +298,11 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 	taken := func(name string) bool {
 		return slices.ContainsFunc(e.Keys, func(k Key) bool { return k.Name == name })
 	}
-	for n := len(e.Keys) + 1; name == "" || strings.HasPrefix(name, "key-") && taken(name); n++ {
+	if name == "" {
+		n := len(e.Keys) + 1
+		for taken(fmt.Sprintf("key-%d", n)) {
+			n++
+		}
 		name = fmt.Sprintf("key-%d", n)
 	}
 	if !nameForm.MatchString(name) {
@@ -315,6 +321,7 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 }
 
 func (d *directory) retireKey(ctx context.Context, endpoint, name string) error {
+	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.endpoints[endpoint]

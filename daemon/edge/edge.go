@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -212,23 +211,52 @@ func (e *Edge) RetireKey(ctx context.Context, endpoint, name string) error {
 // Endpoints lists all endpoints by name.
 func (e *Edge) Endpoints() []Endpoint { return e.directory.list() }
 
+// listenUnix makes a socket for its owner alone. A socket is made with the permissions that the umask leaves, so it is
+// made behind a door that is closed, and comes out when they are right. What is there under its name was left by a
+// process that was killed: we hold the lock.
+func listenUnix(path string) (net.Listener, error) {
+	hall := filepath.Join(filepath.Dir(path), "admin.d") // no longer a path than the socket's: there is little room for one
+	if err := os.RemoveAll(hall); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(hall, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(hall)
+	inside := filepath.Join(hall, "s")
+	l, err := net.Listen("unix", inside)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name changes
+	if err = os.Chmod(inside, 0o600); err == nil {
+		err = os.Rename(inside, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &unixListener{Listener: l, path: path}, nil
+}
+
+// unixListener takes its socket away when it is closed.
+type unixListener struct {
+	net.Listener
+	path string
+	once sync.Once
+}
+
+func (l *unixListener) Close() error {
+	l.once.Do(func() { os.Remove(l.path) })
+	return l.Listener.Close()
+}
+
 // adminListener is the operator's door. A folder in which no socket can be made is no reason to refuse callbacks.
 func (e *Edge) adminListener() net.Listener {
 	if e.config.Admin != nil {
 		return e.config.Admin
 	}
-	path := filepath.Join(e.config.Dir, "admin.sock")
-	// We hold the lock: a socket that is there was left by a process that was killed.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		e.log.Warn("no admin socket", "error", err)
-		return nil
-	}
-	l, err := net.Listen("unix", path)
-	if err == nil {
-		if err = os.Chmod(path, 0o600); err != nil {
-			l.Close()
-		}
-	}
+	l, err := listenUnix(filepath.Join(e.config.Dir, "admin.sock"))
 	if err != nil {
 		e.log.Warn("no admin socket (is the folder's path too long for one?)", "error", err)
 		return nil

@@ -36,8 +36,11 @@ func TestAddressesStayOverARestartAndWorkUntilTheyAreRetired(t *testing.T) {
 	if err == nil {
 		t.Errorf("a key may be called %q", third.Name)
 	}
-	if _, err := w.AddKey(t.Context(), "duka", "key-1", ""); err != nil {
-		t.Errorf("a default name that is taken: %v", err)
+	if k, err := w.AddKey(t.Context(), "duka", "key-1", ""); err == nil {
+		t.Errorf("a name that is taken was given again, as %s", k.Name)
+	}
+	if _, err := w.AddKey(t.Context(), "duka", "", ""); err != nil {
+		t.Fatal(err)
 	}
 	w.stop()
 
@@ -279,6 +282,7 @@ func TestTheOperatorsSocket(t *testing.T) {
 	var key struct{ Name, URL string }
 	w.admin("POST", "/endpoints/kiosk/keys", ``, 201, &key)
 	w.wantPost(key.URL, "{}", 200)
+	w.admin("POST", "/endpoints/kiosk/keys", `{"name":"key-1"}`, 409, nil)
 	w.admin("POST", "/endpoints/nobody/keys", ``, 404, nil)
 	w.admin("DELETE", "/endpoints/kiosk/keys/key-1", ``, 200, nil)
 	w.wantPost(made.Callback, "{}", 404)

@@ -65,7 +65,7 @@ func TestTheLargestCallbacksThereCanBeAreStored(t *testing.T) {
 		"a ref that would be longer if it were escaped": {strings.Repeat(`"`, 60<<10), ""},
 		"a ref that is not ASCII":                       {strings.Repeat("é", 30<<10), ""},
 		"header lines that grow when they are written":  {"", strings.Repeat("a:\n", 20<<10)},
-		"both":                                          {strings.Repeat("<", 30<<10), strings.Repeat("a:\n", 10<<10)},
+		"both": {strings.Repeat("<", 30<<10), strings.Repeat("a:\n", 10<<10)},
 	} {
 		answer := w.raw("POST " + path(w.callback) + "/" + c.ref + " HTTP/1.1\r\nHost: x\r\n" + c.header +
 			"Content-Length: 262144\r\nConnection: close\r\n\r\n" + body)
