@@ -187,6 +187,25 @@ func TestOnePaymentIsAskedAboutEverMoreSparselyForTwoDays(t *testing.T) {
 	})
 }
 
+func TestNobodyIsPromisedAnAnswerThatCannotBeAskedFor(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		p, err := b.Register(context.Background(), correlate.Registration{MerchantRequestID: "mr", CheckoutRequestID: "one", Amount: 100_00, Shortcode: "no longer configured"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if s := b.status(p); s != push.Unknown {
+			b.Errorf("the payment is %s, want UNKNOWN", s)
+		}
+		if p, _ = b.Payment(context.Background(), p.ID); p.Asking() || strings.Contains(p.Data().Reason, "checking") {
+			b.Errorf("nobody can ask about it, and it says %q", p.Data().Reason)
+		}
+		if q := b.questions(); len(q) != 0 {
+			b.Errorf("asked %v", q)
+		}
+	})
+}
+
 func TestSilenceIsUnknownAfterNinetySeconds(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		p := b.pay("one")
