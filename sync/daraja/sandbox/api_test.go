@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,41 @@ func TestAPhoneHasOnePromptAtATime(t *testing.T) {
 		b.push()
 		time.Sleep(70 * time.Second)
 		b.push()
+	})
+}
+
+func TestOfManyPushesAtOnceEachPhoneGetsOne(t *testing.T) {
+	inBubble(t, fast(), func(b *bench) {
+		header := b.authorised()
+		var mu sync.Mutex
+		accepted, ids := map[string]int{}, map[string]bool{}
+		var all sync.WaitGroup
+		for i := range 40 {
+			number := fmt.Sprintf("25470000000%d", i%4)
+			all.Go(func() {
+				r, err := b.try("POST", "/mpesa/stkpush/v1/processrequest", header, encode(with(order(), "PartyA", number, "PhoneNumber", number)))
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err != nil:
+					b.t.Error(err)
+				case r.status == 200:
+					accepted[number]++
+					ids[r.member("MerchantRequestID")] = true
+				case !strings.Contains(r.body, "Unable to lock subscriber"):
+					b.t.Errorf("%d %s", r.status, r.body)
+				}
+			})
+		}
+		all.Wait()
+		for number, n := range accepted {
+			if n != 1 {
+				b.t.Errorf("%s has %d prompts", number, n)
+			}
+		}
+		if len(accepted) != 4 || len(ids) != 4 {
+			b.t.Errorf("%d phones were asked, by %d ids; want 4", len(accepted), len(ids))
+		}
 	})
 }
 
