@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -509,4 +510,23 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appends/s")
 		})
 	}
+}
+
+// BenchmarkAppendAlone has one caller: what a callback waits for when nothing else goes on.
+func BenchmarkAppendAlone(b *testing.B) {
+	j := open(b, b.TempDir(), journal.Limits{MaxBytes: 1 << 40}, nil)
+	e := journaltest.Entry(1)
+	e.Header = bytes.Repeat([]byte("h"), 300)
+	e.Body = bytes.Repeat([]byte("b"), 420)
+	took := make([]time.Duration, 0, b.N)
+	for b.Loop() {
+		began := time.Now()
+		if _, err := j.Append(context.Background(), "duka", e); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
