@@ -200,7 +200,7 @@ function totals() {
     total.dataset.testid = "total";
     total.dataset.shortcode = shortcode;
     total.dataset.environment = environment;
-    const label = [several || shortcode ? shortcode : "", environment === "sandbox" ? word("till.sandbox") : several && environment ? word("till.real") : ""];
+    const label = [several && shortcode, environment === "sandbox" ? word("till.sandbox") : several && environment ? word("till.real") : ""];
     total.append(
       piece("kes", "KES"), " ", piece("amount", money(cents / 100)), " ",
       piece("count", [word(count === 1 ? "till.count.one" : "till.count", { n: count }), ...label.filter(Boolean)].join(" · ")),
