@@ -2,9 +2,10 @@
 // and tells tills, pages and the app, the moment it is known.
 //
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go is what lies in the data
-// folder, routes.go leads a request to its answer, origins.go asks who calls. sessions.go, initiate.go and payments.go are
-// how payments begin and are looked up; callbacks.go and webhook.go are the ways in for callbacks besides the tunnel.
-// stream.go is one reader of the history, whatever the transport: websocket.go and sse.go.
+// folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
+// says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
+// webhook.go are the ways in for callbacks besides the tunnel. stream.go is one reader of the history, whatever the
+// transport: websocket.go and sse.go. pages.go serves what people see, status.go says how the sidecar is.
 package sidecar
 
 import (

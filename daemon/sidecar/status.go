@@ -1,0 +1,90 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// getHealth says that the process serves.
+func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+	return nil
+}
+
+// Ready reports why callbacks cannot reach this sidecar and be stored; nil if they can.
+func (s *Sidecar) Ready(ctx context.Context) error {
+	if _, err := s.table.Oldest(ctx); err != nil {
+		s.log.Error("sidecar: the database cannot be read", "error", err)
+		return errors.New("the database cannot be read")
+	}
+	if s.tunnel != nil && !s.tunnel.Status().Connected {
+		return errors.New("the edge is not connected")
+	}
+	return nil
+}
+
+func (s *Sidecar) getReady(w http.ResponseWriter, r *http.Request) *problem {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		return problemf(http.StatusServiceUnavailable, "not-ready", "%v", err)
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ready"})
+	return nil
+}
+
+// getStatus says how the sidecar is: to the till, which shows how fresh it is, and to whoever looks after it.
+func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
+	type link struct {
+		Connected bool       `json:"connected"`
+		Since     *push.Time `json:"since,omitempty"`
+		Edge      string     `json:"edge"`
+		Remote    string     `json:"remote,omitempty"`
+		RTT       float64    `json:"rttMs,omitempty"`
+		Error     string     `json:"error,omitempty"`
+	}
+	type shortcode struct {
+		Name        string `json:"name"`
+		Number      string `json:"number"`
+		Kind        string `json:"kind"`
+		Environment string `json:"environment"`
+	}
+	counts, err := s.table.Counts(r.Context())
+	if err != nil {
+		return s.internal("count callbacks", err)
+	}
+	status := struct {
+		Dev        bool             `json:"dev"`
+		Time       push.Time        `json:"time"`
+		Started    push.Time        `json:"started"`
+		Head       push.Cursor      `json:"head"` // of all events: what /events?after= may begin with
+		Link       *link            `json:"link,omitempty"`
+		Callback   string           `json:"callback,omitempty"` // the base of callback addresses
+		Shortcodes []shortcode      `json:"shortcodes"`
+		Callbacks  map[string]int64 `json:"callbacks"`
+		Readers    int              `json:"subscribers"`
+		Phone      string           `json:"phone,omitempty"`
+		Edge       string           `json:"edge,omitempty"`
+		Sandbox    string           `json:"sandbox,omitempty"`
+	}{
+		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
+		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(),
+		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
+	}
+	for _, c := range s.config.Shortcodes {
+		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})
+	}
+	if s.tunnel != nil {
+		t := s.tunnel.Status()
+		status.Link = &link{Connected: t.Connected, Edge: s.config.Edge, Remote: t.Remote, RTT: float64(t.RTT.Microseconds()) / 1000, Error: t.LastError}
+		if !t.Since.IsZero() {
+			status.Link.Since = &push.Time{Time: t.Since}
+		}
+	}
+	reply(w, http.StatusOK, status)
+	return nil
+}
