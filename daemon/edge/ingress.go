@@ -30,6 +30,7 @@ const (
 	storeWithin  = 10 * time.Second // of the body
 	answerWithin = 10 * time.Second // of the storing
 	idleFor      = 75 * time.Second // between two requests of one connection
+	lingerFor    = 2 * time.Second  // of a refusal, for a body that nobody wants
 
 	retryBusy = 5 * time.Second  // when the disk cannot store
 	retryFull = 60 * time.Second // when the endpoint is over its share
@@ -159,8 +160,9 @@ func (in *ingress) health(w http.ResponseWriter, r *http.Request, well bool) {
 	}
 }
 
-// refuse answers with an RFC 9457 problem. The body of the request, if any, is not waited for.
+// refuse answers with an RFC 9457 problem. For what is left of a body net/http waits before it closes: not for long.
 func refuse(w http.ResponseWriter, status int, detail string) {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerFor))
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Connection", "close")
 	answer(w, status, struct {

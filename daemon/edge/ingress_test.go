@@ -219,7 +219,7 @@ func TestNobodyHoldsAConnectionForEver(t *testing.T) {
 			{"a body that never comes", []string{"POST " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"}, "HTTP/1.1 408 ", 12 * time.Second},
 			{"a body that stops coming", []string{"POST " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{"}, "HTTP/1.1 408 ", 12 * time.Second},
 			{"a body that drips", []string{"POST " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", "1", "2", "3", "4", "5"}, "HTTP/1.1 408 ", 12 * time.Second},
-			{"a body for nobody that never comes", []string{"POST /c/none HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"}, "HTTP/1.1 404 ", 31 * time.Second},
+			{"a body for nobody that never comes", []string{"POST /c/none HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"}, "HTTP/1.1 404 ", 4 * time.Second},
 			{"a connection that is kept alive for nothing", []string{"POST " + at + " HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"}, "HTTP/1.1 200 ", 76 * time.Second},
 		} {
 			conn := http.dial()
