@@ -53,6 +53,7 @@ type house struct {
 	Data     string `json:"data"`
 
 	parts []part
+	box   *sandbox.Sandbox
 	ready func(context.Context) error
 }
 
@@ -112,7 +113,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 	if err != nil {
 		return h, errors.Join(err, config.Listener.Close())
 	}
-	h.parts = append(h.parts, box)
+	h.parts, h.box = append(h.parts, box), box
 	h.Sandbox = "http://" + config.Listener.Addr().String()
 
 	callbacks, err := listenDev(c, "edge-listen")
@@ -148,7 +149,8 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 			Name: "sandbox", Environment: "sandbox", Kind: "paybill", Number: sandbox.DefaultShortcode,
 			Credentials: daraja.Credentials{ConsumerKey: sandbox.DefaultConsumerKey, ConsumerSecret: sandbox.DefaultConsumerSecret, Passkey: sandbox.DefaultPasskey},
 		}},
-		DarajaURL: h.Sandbox, PhoneURL: h.Sandbox + "/phone", EdgeURL: h.Edge, SandboxURL: h.Sandbox,
+		Businesses: map[string]string{"sandbox": sandbox.DefaultBusiness},
+		DarajaURL:  h.Sandbox, PhoneURL: h.Sandbox + "/phone", EdgeURL: h.Edge, SandboxURL: h.Sandbox,
 		UnknownAfter: c.Duration("unknown-after"), FirstAsk: c.Duration("first-ask"), QueriesPerMinute: c.Int("queries-per-minute"),
 		Logger: logger.With("part", "sidecar"),
 	})
@@ -202,26 +204,32 @@ func (h *house) close() error {
 	return err
 }
 
-// announce says where everything is once it serves, and then tells each payment as it happens, as any app would learn
-// of it: through the sidecar's own events. The telling is a courtesy: if it ends, or nobody reads it, the house stands.
+// announce says where everything is once it serves, and then follows each payment as it happens, as any app would learn
+// of it: through the sidecar's own events. It is told on the terminal, and the sandbox learns of results that somebody
+// posted by hand. Both are a courtesy: if they end, the house stands.
 func (h *house) announce(ctx context.Context, c *cli.Context, logger *slog.Logger) error {
 	if err := h.waitUntilReady(ctx); err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return json.NewEncoder(c.App.Writer).Encode(h)
+	telling := !c.Bool("json")
+	if telling {
+		h.welcome(c.App.Writer, c.IsSet("data"))
+	} else if err := json.NewEncoder(c.App.Writer).Encode(h); err != nil {
+		return err
 	}
-	h.welcome(c.App.Writer, c.IsSet("data"))
 	for m, err := range client.New(h.Sidecar).Events(ctx, "") {
 		if err != nil {
 			if ctx.Err() == nil {
-				logger.Warn("payments are not told here any more; pages and apps still learn of them", "err", err)
+				logger.Warn("payments are not followed here any more; pages and apps still learn of them", "err", err)
 			}
 			return nil
 		}
-		if tell(c.App.Writer, m) != nil {
-			return nil
+		if m.Type == push.PaymentCompleted {
+			if err := h.box.Settle(m.Data.MerchantRequestID, string(m.Data.ResultCode)); err != nil {
+				logger.Warn("the sandbox does not know that a payment has ended", "err", err)
+			}
 		}
+		telling = telling && tell(c.App.Writer, m) == nil
 	}
 	return nil
 }

@@ -52,6 +52,23 @@ func (d *dev) answerWhenever(outcome string) {
 	}
 }
 
+func TestACallbackPostedByHandFreesThePhone(t *testing.T) {
+	d := startDev(t, t.TempDir(), nil, quick...)
+	for i, code := range []int{1032, 0, 0} {
+		data := d.initiate(t, "order-1", 100)
+		if data["status"] != "PENDING" || data["attempt"] != float64(i+1) {
+			t.Fatalf("initiate answered %v", data)
+		}
+		if status, answer := call(t, "POST", d.Callback, stkCallback(data, code, "by hand", "UJ2AB12CD"+string(rune('1'+i)), 100)); status != 200 {
+			t.Fatalf("the edge answered %d %v", status, answer)
+		}
+		eventually(t, "the result", func() bool {
+			data, _ := d.session(t, "order-1")["data"].(map[string]any)
+			return data["resultCode"] == float64(code)
+		})
+	}
+}
+
 func TestDevStartedAgainShowsThePaymentsItHad(t *testing.T) {
 	dir := t.TempDir()
 	d := startDev(t, dir, nil, quick...)

@@ -170,6 +170,19 @@ func (d *dev) answer(t *testing.T, outcome string) {
 	})
 }
 
+// freePhone cancels what is on the phone, if anything is.
+func (d *dev) freePhone(t *testing.T) {
+	t.Helper()
+	eventually(t, "the phone to be free", func() bool {
+		_, state := call(t, "GET", d.Sandbox+"/phone/state", nil)
+		if len(state["prompts"].([]any))+len(state["pending"].([]any)) == 0 {
+			return true
+		}
+		call(t, "POST", d.Sandbox+"/phone/answer", map[string]string{"outcome": "cancel"})
+		return false
+	})
+}
+
 // session asks for the present state of a session.
 func (d *dev) session(t *testing.T, session string) map[string]any {
 	t.Helper()

@@ -59,6 +59,10 @@ func controlled(method string, h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Add("Vary", "Origin")
+		if !knownHost(r) {
+			problem(w, http.StatusForbidden, "foreign-host", "on this machine the phone is reached by a loopback address")
+			return
+		}
 		if origin := r.Header.Get("Origin"); origin != "" {
 			if !local(origin, r.Host) {
 				problem(w, http.StatusForbidden, "foreign-origin", "only pages on a loopback address may use the phone")
@@ -78,6 +82,13 @@ func controlled(method string, h http.HandlerFunc) http.Handler {
 			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", fmt.Sprintf("%s is a %s", r.URL.Path, method))
 		}
 	})
+}
+
+// knownHost keeps out a page whose own name was made to lead to this machine (DNS rebinding): what comes in on a loopback
+// address must have asked for one.
+func knownHost(r *http.Request) bool {
+	at, isTCP := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return !isTCP || !at.IP.IsLoopback() || local("http://"+r.Host, "")
 }
 
 // local reports whether an origin is the sandbox's own or on a loopback address.

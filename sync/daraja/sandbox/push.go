@@ -76,6 +76,9 @@ func (s *Sandbox) admit(w http.ResponseWriter, r *http.Request) (*request, *faul
 	if bad != nil {
 		return nil, bad
 	}
+	if err := s.waitForPhone(r.Context(), p.phone); err != nil {
+		return nil, s.internal(err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch other, err := s.store.request(`WHERE phone = ? AND stage <> ?`, p.phone, stageDone); {
