@@ -23,7 +23,8 @@ type verdict struct {
 //	ref with a wrong code       forged
 //	no ref, both ids known      their payment, if the app made the push itself without a ref (or in development)
 //	no ref, ids not known       parked until its payment is
-//	success of another amount   not believed (but in development)
+//	success of another amount,  not believed (but in development)
+//	or of none
 func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
 	id, ours, right := x.t.readRef(e.Ref)
 	var named *Payment
@@ -96,7 +97,13 @@ func (t *Table) judgeMatched(p *Payment, c daraja.Callback, session string) verd
 
 func (t *Table) judgeAmount(v verdict) verdict {
 	c, p := v.said, v.payment
-	if daraja.OutcomeOf(c.ResultCode) == daraja.OutcomePaid && c.HasAmount && p.Amount != 0 && push.Money(c.Amount) != p.Amount && !t.cfg.Trusting {
+	if daraja.OutcomeOf(c.ResultCode) != daraja.OutcomePaid || p.Amount == 0 || t.cfg.Trusting {
+		return v
+	}
+	switch {
+	case !c.HasAmount: // every success that Daraja was ever seen to send has one
+		v.state, v.why = StateSuspect, fmt.Sprintf("it does not say how much was paid, and %s was asked for", p.Amount)
+	case push.Money(c.Amount) != p.Amount:
 		v.state, v.why = StateSuspect, fmt.Sprintf("it says that %s was paid, and %s was asked for", push.Money(c.Amount), p.Amount)
 	}
 	return v

@@ -52,6 +52,10 @@ func (r reply) result(checkoutRequestID string) (Answer, error) {
 		e := r.error()
 		e.Code, e.Message = "", "the answer is about another request"
 		return Answer{}, e
+	case about == "" && OutcomeOf(code) == OutcomePaid: // SUCCESS is for good, so nobody may have to guess whose
+		e := r.error()
+		e.Code, e.Message = "", "the answer says paid and does not say what"
+		return Answer{}, e
 	case !body.ResultCode.usable(), !accepted(body.ResponseCode.text):
 		r.code, r.message = body.ResponseCode.text, "the answer has no result: "+string(body.ResponseDescription)
 		return Answer{}, r.error()

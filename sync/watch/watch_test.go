@@ -55,7 +55,7 @@ func (d *pretend) RoundTrip(r *http.Request) (*http.Response, error) {
 	if status == 0 {
 		return nil, errors.New("no answer")
 	}
-	return reply(status, body)
+	return reply(status, strings.Replace(body, `"CheckoutRequestID":""`, fmt.Sprintf(`"CheckoutRequestID":%q`, q.CheckoutRequestID), 1))
 }
 
 const inFlight = `{"requestId":"1","errorCode":"500.001.1001","errorMessage":"The transaction is being processed"}`
