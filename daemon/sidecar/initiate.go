@@ -46,7 +46,7 @@ func (s *Sidecar) initiate(work context.Context) handler {
 		}
 		if !begun.Send {
 			cancel()
-			writeData(w, begun.Payment)
+			reply(w, http.StatusOK, begun.Payment.Data())
 			return nil
 		}
 		done := make(chan correlate.Payment, 1)
@@ -56,7 +56,11 @@ func (s *Sidecar) initiate(work context.Context) handler {
 		})
 		select {
 		case payment := <-done:
-			writeData(w, payment)
+			status := http.StatusOK
+			if payment.Status == push.Unknown {
+				status = http.StatusAccepted
+			}
+			reply(w, status, payment.Data())
 		case <-r.Context().Done(): // nobody is there to be answered
 		}
 		return nil
@@ -169,25 +173,15 @@ func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, code dara
 		now, stored = s.table.Accepted(ctx, payment.ID, ack.MerchantRequestID, ack.CheckoutRequestID)
 	case daraja.Refused(err):
 		outcome, resultCode, desc := daraja.RefusalOutcome(err)
-		log.Warn("sidecar: push refused", "outcome", outcome, "error", err)
+		log.Warn("sidecar: push refused", "outcome", outcome, "err", err)
 		now, stored = s.table.Refused(ctx, payment.ID, outcome, resultCode, desc)
 	default:
-		log.Warn("sidecar: push without a clear answer: the customer may have been prompted", "error", err)
 		now, stored = s.table.Ambiguous(ctx, payment.ID, err.Error())
 	}
 	if stored != nil {
 		// The clock in the table makes it UNKNOWN, and its callback still finds it.
-		log.Error("sidecar: the answer to a push could not be stored", "error", stored)
+		log.Error("sidecar: the answer to a push could not be stored", "err", stored)
 		return payment
 	}
 	return now
-}
-
-// writeData answers a payment's data: 202 for what nobody can say yet.
-func writeData(w http.ResponseWriter, payment correlate.Payment) {
-	status := http.StatusOK
-	if payment.Status == push.Unknown {
-		status = http.StatusAccepted
-	}
-	reply(w, status, payment.Data())
 }
