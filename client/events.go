@@ -70,7 +70,7 @@ func (c *Client) events(ctx context.Context, path, after string, all bool) iter.
 			if asked, ok := errors.AsType[*busy](err); ok {
 				rest += min(asked.rest, longestRest)
 			}
-			c.log.Warn("client: not connected to the sidecar", "error", discreet(err), "retry", rest)
+			c.log.Warn("client: not connected to the sidecar", "err", discreet(err), "retry", rest)
 			timer := time.NewTimer(rest)
 			select {
 			case <-timer.C:

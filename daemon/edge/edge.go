@@ -258,7 +258,7 @@ func (e *Edge) adminListener() net.Listener {
 	}
 	l, err := listenUnix(filepath.Join(e.config.Dir, "admin.sock"))
 	if err != nil {
-		e.log.Warn("no admin socket (is the folder's path too long for one?)", "error", err)
+		e.log.Warn("no admin socket (is the folder's path too long for one?)", "err", err)
 		return nil
 	}
 	return l

@@ -50,7 +50,7 @@ func (s *Sidecar) store(w http.ResponseWriter, r *http.Request, ref, session str
 	defer cancel()
 	callback, err := s.table.Receive(ctx, entry, session)
 	if err != nil {
-		s.log.Error("sidecar: a callback could not be stored", "error", err)
+		s.log.Error("sidecar: a callback could not be stored", "err", err)
 		return problemf(http.StatusServiceUnavailable, "not-stored", "the callback could not be stored").after(time.Second)
 	}
 	s.log.Debug("sidecar: callback", "id", callback.ID, "state", callback.State, "payment", callback.PaymentID)

@@ -174,7 +174,7 @@ func (s *Sidecar) internal(what string, err error) *problem {
 	if errors.Is(err, context.Canceled) {
 		return problemf(http.StatusServiceUnavailable, "going-away", "this sidecar is stopping").after(time.Second)
 	}
-	s.log.Error("sidecar: cannot "+what, "error", err)
+	s.log.Error("sidecar: cannot "+what, "err", err)
 	return problemf(http.StatusInternalServerError, "internal", "this sidecar could not do it; its log says why")
 }
 

@@ -18,7 +18,7 @@ func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 // Ready reports why callbacks cannot reach this sidecar and be stored; nil if they can.
 func (s *Sidecar) Ready(ctx context.Context) error {
 	if _, err := s.table.Oldest(ctx); err != nil {
-		s.log.Error("sidecar: the database cannot be read", "error", err)
+		s.log.Error("sidecar: the database cannot be read", "err", err)
 		return errors.New("the database cannot be read")
 	}
 	if s.tunnel != nil && !s.tunnel.Status().Connected {

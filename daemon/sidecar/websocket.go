@@ -144,7 +144,7 @@ func (s *Sidecar) runSocket(life context.Context, conn *websocket.Conn, f *feed,
 		case soft.Err() != nil: // the other end is gone
 			code, reason = websocket.StatusNormalClosure, ""
 		default:
-			s.log.Warn("sidecar: a reader could not be told more", "error", err)
+			s.log.Warn("sidecar: a reader could not be told more", "err", err)
 			code, reason = websocket.StatusTryAgainLater, "try again later"
 		}
 	}

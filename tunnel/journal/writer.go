@@ -461,7 +461,7 @@ func (w *writer) report(err error) {
 	case err != nil:
 		if now.Sub(w.said) >= alarmEvery {
 			w.said = now
-			w.s.log.Error("journal cannot store", "error", err)
+			w.s.log.Error("journal cannot store", "err", err)
 		}
 		w.failed = now
 	case !w.failed.IsZero() && now.Sub(w.failed) >= alarmEvery:

@@ -80,7 +80,7 @@ func (s *Sandbox) post(ctx context.Context, id string, i int) {
 	r, err := s.store.request(`WHERE id = ?`, id)
 	s.mu.Unlock()
 	if err != nil || r == nil {
-		s.log.Error("a callback cannot be read", "error", err)
+		s.log.Error("a callback cannot be read", "err", err)
 		return
 	}
 	var connected atomic.Bool
@@ -93,7 +93,7 @@ func (s *Sandbox) post(ctx context.Context, id string, i int) {
 	defer s.mu.Unlock()
 	latest, lookup := s.store.request(`WHERE id = ?`, id)
 	if lookup != nil || latest == nil || i >= len(latest.Posts) {
-		s.log.Error("the end of a callback cannot be stored", "error", lookup)
+		s.log.Error("the end of a callback cannot be stored", "err", lookup)
 		return
 	}
 	p := &latest.Posts[i]
@@ -103,9 +103,9 @@ func (s *Sandbox) post(ctx context.Context, id string, i int) {
 		p.Ended, p.Status, p.Error = s.now(), status, plain(err)
 	}
 	if err := s.store.put(latest); err != nil {
-		s.log.Error("the end of a callback cannot be stored", "error", err)
+		s.log.Error("the end of a callback cannot be stored", "err", err)
 	}
-	s.log.Info("callback", "phone", daraja.MaskPhone(r.Phone), "outcome", r.Outcome, "status", status, "error", plain(err))
+	s.log.Info("callback", "phone", daraja.MaskPhone(r.Phone), "outcome", r.Outcome, "status", status, "err", plain(err))
 	s.touch()
 }
 

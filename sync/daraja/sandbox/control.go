@@ -299,6 +299,6 @@ func readPhone(w http.ResponseWriter, phone *string) bool {
 }
 
 func (s *Sandbox) broken(w http.ResponseWriter, err error) {
-	s.log.Error("the store does not work", "error", err)
+	s.log.Error("the store does not work", "err", err)
 	problem(w, http.StatusInternalServerError, "store", "the sandbox cannot reach its own store; its log says why")
 }

@@ -36,7 +36,7 @@ func invalid(field string) *fault {
 
 // internal is for a sandbox that cannot store.
 func (s *Sandbox) internal(err error) *fault {
-	s.log.Error("the store does not work", "error", err)
+	s.log.Error("the store does not work", "err", err)
 	return refuse(http.StatusInternalServerError, "500.003.1001", "Internal Server Error")
 }
 
