@@ -21,16 +21,13 @@ func notFound(err error) error {
 // Payment finds a payment by its id or by its MerchantRequestID (the newest, should several have it).
 func (t *Table) Payment(ctx context.Context, id string) (Payment, error) {
 	if p, ok := t.payments.Get(id); ok {
-		t.hits.Add(1)
 		return *p, nil
 	}
 	if known, ok := t.merchants.Get(id); ok {
 		if p, ok := t.payments.Get(known); ok {
-			t.hits.Add(1)
 			return *p, nil
 		}
 	}
-	t.misses.Add(1)
 	p, err := scanPayment(t.read.QueryRowContext(ctx, "SELECT "+paymentAll+" FROM payments WHERE id = ?", id))
 	if errors.Is(err, sql.ErrNoRows) {
 		p, err = scanPayment(t.read.QueryRowContext(ctx, "SELECT "+paymentAll+" FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC LIMIT 1", id))

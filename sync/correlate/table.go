@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,8 +77,6 @@ type Table struct {
 	payments  *lru.Cache[string, *Payment]  // by id
 	merchants *lru.Cache[string, string]    // MerchantRequestID to payment id
 	sessions  *lru.Cache[string, *checkout] // by id
-	hits      atomic.Uint64
-	misses    atomic.Uint64
 
 	epoch  uint64
 	head   atomic.Uint64
@@ -133,7 +132,14 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 			t.Close()
 		}
 	}()
-	file := "file:" + (&url.URL{Path: cfg.Path}).EscapedPath() + "?_pragma=busy_timeout(5000)&_pragma=synchronous(full)"
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	if path = filepath.ToSlash(path); path[0] != '/' {
+		path = "/" + path // C:/...
+	}
+	file := (&url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(10000)&_pragma=synchronous(full)"}).String()
 	if t.db, err = sql.Open("sqlite", file+"&_pragma=journal_mode(wal)&_pragma=cache_size(-8000)&_txlock=immediate"); err != nil {
 		return nil, err
 	}
@@ -210,12 +216,6 @@ func (t *Table) wakeUp() {
 	default:
 	}
 }
-
-// Stats is how the cache of payments is doing.
-type Stats struct{ Hits, Misses uint64 }
-
-// Stats counts since the Table was opened.
-func (t *Table) Stats() Stats { return Stats{t.hits.Load(), t.misses.Load()} }
 
 // Ref is the part of a callback address that names a payment: its id, and the code that nobody else can make.
 func (t *Table) Ref(paymentID string) string { return paymentID + t.mac(paymentID) }

@@ -153,11 +153,9 @@ func (x *tx) payment(id string) (*Payment, bool, error) {
 		return p, p != nil, nil
 	}
 	if p, ok := x.t.payments.Get(id); ok {
-		x.t.hits.Add(1)
 		x.payments[id] = p
 		return p, true, nil
 	}
-	x.t.misses.Add(1)
 	p, err := scanPayment(x.do.paymentByID.QueryRowContext(context.Background(), id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
