@@ -189,19 +189,19 @@ func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Sh
 	var all []daraja.Shortcode
 	for name, s := range tables {
 		wrong := func(format string, args ...any) error {
-			return fmt.Errorf("config: [shortcode."+name+"]: "+format, args...)
+			return fmt.Errorf("config: [shortcode.%s]: %w", name, fmt.Errorf(format, args...))
 		}
 		if s.Kind == "" {
-			s.Kind = "paybill"
+			s.Kind = daraja.KindPaybill
 		}
 		switch {
-		case s.Environment != "sandbox" && s.Environment != "production":
+		case s.Environment != daraja.EnvironmentSandbox && s.Environment != daraja.EnvironmentProduction:
 			return nil, wrong("environment is %q: say sandbox or production", s.Environment)
-		case s.Kind != "paybill" && s.Kind != "till":
+		case s.Kind != daraja.KindPaybill && s.Kind != daraja.KindTill:
 			return nil, wrong("kind is %q: say paybill or till", s.Kind)
 		case s.Number == "":
 			return nil, wrong("number is missing: the number that customers pay to")
-		case s.Kind == "till" && s.Store == "":
+		case s.Kind == daraja.KindTill && s.Store == "":
 			return nil, wrong("store is missing: a till's requests name the store number of its go-live")
 		}
 		shortcode := daraja.Shortcode{Name: name, Environment: s.Environment, Kind: s.Kind, Number: s.Number, Store: s.Store}

@@ -146,7 +146,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 		Dir: filepath.Join(dir, "sidecar"), Listener: app, Dev: true,
 		Edge: sidecars.LocalAddr().String(), CAFile: caFile, TokenFile: tokenFile,
 		Shortcodes: []daraja.Shortcode{{
-			Name: "sandbox", Environment: "sandbox", Kind: "paybill", Number: sandbox.DefaultShortcode,
+			Name: "sandbox", Environment: daraja.EnvironmentSandbox, Kind: daraja.KindPaybill, Number: sandbox.DefaultShortcode,
 			Credentials: daraja.Credentials{ConsumerKey: sandbox.DefaultConsumerKey, ConsumerSecret: sandbox.DefaultConsumerSecret, Passkey: sandbox.DefaultPasskey},
 		}},
 		Businesses: map[string]string{"sandbox": sandbox.DefaultBusiness},
