@@ -509,3 +509,35 @@ func TestAnAnswerByQueryAndTheReceiptThatFollows(t *testing.T) {
 		s.wantEvents("STK_INITIATED PENDING", "PAYMENT_COMPLETED FAILED cancelled", "PAYMENT_UPDATE FAILED unreachable", "PAYMENT_COMPLETED SUCCESS paid")
 	})
 }
+
+func TestAPaymentThatIsSettledWakesNobody(t *testing.T) {
+	s := open(t)
+	woken := func() bool {
+		select {
+		case <-s.Wake():
+			return true
+		default:
+			return false
+		}
+	}
+	p := s.pay("a")
+	s.open("b", 100_00)
+	r := request("b")
+	r.Phone = "254700000001"
+	q := s.begin(r)
+	if !woken() {
+		t.Error("payments have begun, and nobody is woken")
+	}
+	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	if woken() {
+		t.Error("a result wakes who waits to ask for it")
+	}
+	s.accept(q)
+	if !woken() {
+		t.Error("a payment can be asked about now, and nobody is woken")
+	}
+	s.comes(s.Ref(q.ID), failure(q, "4999999")) // a code that nobody knows is asked about at once
+	if !woken() {
+		t.Error("a payment is due at once, and nobody is woken")
+	}
+}

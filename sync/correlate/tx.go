@@ -301,7 +301,8 @@ func (x *tx) apply(p *Payment, f fact) (*Payment, string, error) {
 	if !changed {
 		return p, "", nil
 	}
-	if next.askAt != p.askAt || next.silentAt != p.silentAt {
+	// Most facts stop the clocks: who waits for them need not be woken to learn that, at every payment that is settled.
+	if sooner(next.askAt, p.askAt) || sooner(next.silentAt, p.silentAt) {
 		x.wake = true
 	}
 	if event == push.PaymentCompleted {
@@ -329,6 +330,11 @@ func (x *tx) apply(p *Payment, f fact) (*Payment, string, error) {
 		}
 	}
 	return x.put(next), event, nil
+}
+
+// sooner reports whether a clock goes off before it would have; one that is zero never does.
+func sooner(next, was time.Time) bool {
+	return !next.IsZero() && (was.IsZero() || next.Before(was))
 }
 
 // emit gives an event its number. The events of a payment are a chain from the newest to the oldest, so that a session's
