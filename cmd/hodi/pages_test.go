@@ -136,3 +136,56 @@ func TestACallbackThatNeverComesAndNoAnswerEitherIsUnknownAndNeverFailed(t *test
 	s.checkout.picture()
 	s.till.picture()
 }
+
+// TestTheDeskShowsAWholeSale is what the README promises of the first address: the checkout, the phone and the till
+// side by side, in frames that their policies allow, and all of it on one page.
+func TestTheDeskShowsAWholeSale(t *testing.T) {
+	b := newBrowser(t)
+	d := startDev(t, t.TempDir(), nil, quick...)
+	desk := b.open(t, "desk", d.Sidecar+"/", 1440, 900)
+	inFrame := func(frame, what, expression string) {
+		t.Helper()
+		desk.shows(what+" in the frame of the "+frame, fmt.Sprintf(`document.querySelector('[data-testid=frame-%s]')?.contentDocument?.querySelector(%s`, frame, expression))
+	}
+	inFrame("checkout", "the pay button", `'[data-testid=pay]') && !document.querySelector('[data-testid=frame-checkout]').contentDocument.querySelector('[data-testid=pay]').disabled`)
+	inFrame("till", "that it is live", `'[data-testid=fresh]')?.dataset.state === 'live'`)
+	desk.shows("that it runs", `document.querySelector('[data-testid=health]').dataset.state === 'live'`)
+	// The phone is of another origin, so its frame cannot be looked into: that it is there shows in what it asks for.
+	desk.shows("the phone", fmt.Sprintf(`document.querySelector('[data-testid=frame-phone]').src === %q && document.querySelector('[data-testid=frame-phone]').contentDocument === null`, d.Sandbox+"/phone"))
+
+	desk.do(evaluate(`document.querySelector('[data-testid=frame-checkout]').contentDocument.querySelector('[data-testid=pay]').click()`))
+	inFrame("checkout", "that it waits", `'[data-testid=state]')?.dataset.state === 'waiting'`)
+	inFrame("till", "the sale", `'[data-testid=newest]')?.dataset.status === 'PENDING'`)
+	d.answer(t, "approve")
+	inFrame("checkout", "that it is paid", `'[data-testid=state]')?.dataset.state === 'paid'`)
+	inFrame("till", "that it is paid", `'[data-testid=newest]')?.dataset.status === 'SUCCESS'`)
+	desk.picture()
+}
+
+func TestTheScreensOfAHouseStartedAgainShowWhatItHad(t *testing.T) {
+	b := newBrowser(t)
+	dir := t.TempDir()
+	d := startDev(t, dir, nil, quick...)
+	d.initiate(t, "sale-6", 4321)
+	d.answer(t, "approve")
+	eventually(t, "the payment", func() bool {
+		data, _ := d.session(t, "sale-6")["data"].(map[string]any)
+		return data["status"] == "SUCCESS"
+	})
+	till := b.open(t, "till", d.Sidecar+"/till", 1280, 800)
+	till.shows("that it is live", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
+	d.kill(t)
+	till.shows("that it is not live", `document.querySelector('[data-testid=fresh]')?.dataset.state !== 'live'`)
+
+	d = startDev(t, dir, &d.house, quick...)
+	till.shows("by itself that it is live again", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
+	late := b.open(t, "late till", d.Sidecar+"/till", 1280, 800)
+	for _, p := range []*tab{till, late} {
+		p.shows("the payment of before", `document.querySelector('[data-testid=newest]')?.dataset.status === 'SUCCESS'`)
+		if text := p.text("[data-testid=newest]"); !strings.Contains(text, "4,321") {
+			t.Errorf("%s shows %q, want the amount of before", p.name, text)
+		}
+	}
+	checkout := b.open(t, "checkout", d.Sidecar+"/pay/sale-6", 390, 844)
+	checkout.shows("that it is paid", `document.querySelector('[data-testid=state]')?.dataset.state === 'paid'`)
+}
