@@ -68,7 +68,7 @@ func (t *Table) Asked(ctx context.Context, paymentID string) error {
 	_, err := t.change(ctx, "asked", paymentID, func(x *tx, p *Payment) (*Payment, error) {
 		var again time.Time
 		age := x.now.Sub(p.Created)
-		if !p.Status.Ended() && age < askFor {
+		if !p.Status.Ended() && p.CheckoutRequestID != "" && age < askFor {
 			again = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
 		}
 		q := *p

@@ -150,3 +150,11 @@ func TestKilledAtAnyPointItHasAppliedEverythingUpToItsCursorAndNothingElse(t *te
 		}
 	}
 }
+
+// A kill does not show whether a commit waited for the disk: only a power cut would.
+func TestEveryCommitWaitsForTheDisk(t *testing.T) {
+	s := open(t)
+	if level, err := s.Synchronous(); err != nil || level != 2 {
+		t.Errorf("PRAGMA synchronous is %d (%v), want 2, FULL", level, err)
+	}
+}
