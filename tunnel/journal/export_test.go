@@ -19,6 +19,12 @@ func (s *SQLite) FillDisk(pages int) error {
 	return s.writer.conn.QueryRowContext(background, `PRAGMA max_page_count = `+strconv.Itoa(limit)).Scan(&have)
 }
 
+// Synchronous is when the writer waits for the disk: 2 is at every commit.
+func (s *SQLite) Synchronous() (level int, err error) {
+	err = s.writer.conn.QueryRowContext(background, `PRAGMA synchronous`).Scan(&level)
+	return level, err
+}
+
 // Patience sets how long the writer waits for a file that another process holds.
 func (s *SQLite) Patience(d time.Duration) error {
 	_, err := s.writer.conn.ExecContext(background, `PRAGMA busy_timeout = `+strconv.FormatInt(d.Milliseconds(), 10))

@@ -347,10 +347,13 @@ func TestEntriesThatNobodyFetchesAreKeptNinetyDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keeper{t, open(t, dir, journal.Limits{}, nil), dir}
 		for i := range 10 {
+			if i > 0 {
+				time.Sleep(10 * day)
+			}
 			k.append(i)
-			time.Sleep(10 * day)
 		}
-		epoch := k.want(2, 10, 0).Epoch // day 100: the one of day 0 is gone, that of day 10 is 90 days old
+		time.Sleep(19 * day / 2)
+		epoch := k.want(2, 10, 0).Epoch // day 99½: the one of day 0 is gone, that of day 10 has half a day left
 		k.Ack(k.Context(), "duka", epoch, 3)
 		time.Sleep(30 * day) // the ack's week, and the 90 days of the next three
 		k.want(5, 10, 3)
@@ -529,4 +532,13 @@ func BenchmarkAppendAlone(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+}
+
+// A kill does not show whether a commit waited for the disk: only a power cut would.
+func TestEveryCommitWaitsForTheDisk(t *testing.T) {
+	j := open(t, t.TempDir(), journal.Limits{}, nil)
+	defer j.Close()
+	if level, err := j.Synchronous(); err != nil || level != 2 {
+		t.Errorf("PRAGMA synchronous is %d (%v), want 2, FULL", level, err)
+	}
 }
