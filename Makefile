@@ -1,4 +1,4 @@
-# What a founder runs. Everything is pinned: Go by go.mod, the tools by go.tool.mod.
+# What you run while changing Hodi. Everything is pinned: Go by go.mod, the tools by go.tool.mod.
 
 GO        ?= go
 TOOL       = $(GO) tool -modfile=go.tool.mod

@@ -10,7 +10,7 @@ import (
 const module = "github.com/hodihq/hodi/"
 
 // mayImport is the map of the house: what each package may import of ours. "tunnel/..." is tunnel and all below it.
-// Data flows one way because of this table; change the design before you change it.
+// Data flows one way because of this table: an arrow that is added here is a decision about the whole.
 var mayImport = map[string][]string{
 	"cmd/hodi":       {"..."},
 	"daemon/edge":    {"tunnel/...", "systemd"},

@@ -38,6 +38,7 @@ type Config struct {
 	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
 	PublicURL string         // base of callback addresses; default "http://" and the address of HTTP
 	Limits    journal.Limits // for each endpoint; the zero value is the journal's default
+	Drain     time.Duration  // for requests that are under way when Run is told to end; default 3 s
 	Logger    *slog.Logger   // default: nothing is logged
 }
 
@@ -53,9 +54,6 @@ type Edge struct {
 	tunnel    *tunnel.Server
 }
 
-// drainWithin is how long Run waits, once it is told to end, for requests that are under way.
-const drainWithin = 3 * time.Second
-
 // Open opens the state in c.Dir, and makes what is missing. Nothing is read or written on the network before Run.
 func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if c.Dir == "" || c.HTTP == nil || c.UDP == nil {
@@ -63,6 +61,9 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Drain == 0 {
+		c.Drain = 3 * time.Second
 	}
 	if c.PublicURL == "" {
 		c.PublicURL = "http://" + c.HTTP.Addr().String()
@@ -123,7 +124,7 @@ func (e *Edge) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	e.ingress.ready.Store(false)
-	drain, done := context.WithTimeout(context.Background(), drainWithin)
+	drain, done := context.WithTimeout(context.Background(), e.config.Drain)
 	defer done()
 	for _, s := range []*server{public, admin} {
 		parts.Go(func() { s.stop(drain) })

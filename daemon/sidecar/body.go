@@ -54,7 +54,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) *problem {
 			return badRequest("%s cannot be a JSON %s", wrongType.Field, wrongType.Value)
 		}
 		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) || len(body) == 0 {
+		if errors.As(err, &syntax) || errors.As(err, &wrongType) || errors.Is(err, io.ErrUnexpectedEOF) || len(body) == 0 {
 			return badRequest("the body is not a JSON object")
 		}
 		return badRequest("%s", strings.TrimPrefix(err.Error(), "push: "))

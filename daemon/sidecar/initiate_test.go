@@ -51,6 +51,9 @@ func TestABadRequestIsRefusedAndNothingIsSent(t *testing.T) {
 			if strings.Contains(string(a.body), "12345") {
 				t.Errorf("it repeats the number: %s", a.body)
 			}
+			if strings.Contains(string(a.body), "Go ") {
+				t.Errorf("it speaks of the language that it is written in: %s", a.body)
+			}
 		})
 	}
 	s.want(s.do("POST", "/sessions/a/initiate", request(phone, 1, ""), "Idempotency-Key", strings.Repeat("k", 256)), 400, "bad-request")

@@ -274,6 +274,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           s.routes(life, work),
 		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      pushDeadline + writeTime, // the slowest answer is that to a push; streams have deadlines of their own
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
