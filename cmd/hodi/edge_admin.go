@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// admin asks the edge that runs on this machine, through the socket in its state folder.
+func admin(c *cli.Context, method, path string, body string, into any) error {
+	s, err := edgeConfig(c)
+	if err != nil {
+		return err
+	}
+	socket := filepath.Join(s.Data, "admin.sock")
+	client := &http.Client{
+		Timeout: 10 * time.Second,
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}},
+	}
+	request, err := http.NewRequestWithContext(c.Context, method, "http://edge"+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("no edge answers at %s: start it first (hodi edge), or name its folder with --data", socket)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 300 {
+		var problem struct{ Title, Detail string }
+		_ = json.NewDecoder(response.Body).Decode(&problem)
+		if problem.Detail == "" {
+			problem.Detail = response.Status
+		}
+		return &refused{response.StatusCode, problem.Detail}
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// refused is a request that the edge understood and did not grant.
+type refused struct {
+	status int
+	detail string
+}
+
+func (r *refused) Error() string { return "edge: " + r.detail }
+
+func addEndpoint(c *cli.Context) error {
+	name := c.Args().First()
+	body, _ := json.Marshal(map[string]any{"name": name, "renew": c.Bool("renew")})
+	var added struct{ Token, CA, Callback string }
+	err := admin(c, http.MethodPost, "/endpoints", string(body), &added)
+	if r := new(refused); errors.As(err, &r) && r.status == http.StatusConflict {
+		return fmt.Errorf("%w (--renew gives it another token; its address stays)", err)
+	}
+	if err != nil {
+		return err
+	}
+	out := c.String("out")
+	if out == "" {
+		out = name
+	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
+	}
+	for file, content := range map[string]string{"token": added.Token + "\n", "ca.crt": added.CA} {
+		if err := os.WriteFile(filepath.Join(out, file), []byte(content), 0o600); err != nil {
+			return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
+		}
+	}
+	fmt.Fprintf(c.App.Writer, `endpoint   %s
+callbacks  %s
+token      %s  (a secret: carry it where nobody reads along)
+ca         %s
+
+Carry both files to the shop, and there, with this machine for HOST:
+
+  hodi sidecar --edge HOST:443 --ca-file ca.crt --token-file token
+`, name, added.Callback, filepath.Join(out, "token"), filepath.Join(out, "ca.crt"))
+	return nil
+}
+
+// endpoint is one as the edge lists it.
+type endpoint struct {
+	Name, Callback string
+	Connected      bool
+	Head, Acked    uint64
+	Keys           []key
+}
+
+type key struct {
+	Name, Kind, URL  string
+	Created, Retired time.Time
+}
+
+func endpoints(c *cli.Context) ([]endpoint, error) {
+	var list struct{ Endpoints []endpoint }
+	err := admin(c, http.MethodGet, "/endpoints", "", &list)
+	return list.Endpoints, err
+}
+
+func listEndpoints(c *cli.Context) error {
+	all, err := endpoints(c)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge add SHOP adds one.")
+		return nil
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ENDPOINT\tLINK\tSTORED\tDELIVERED\tKEYS")
+	for _, e := range all {
+		link, live := "away", 0
+		if e.Connected {
+			link = "connected"
+		}
+		for _, k := range e.Keys {
+			if k.Retired.IsZero() {
+				live++
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", e.Name, link, e.Head, e.Acked, live)
+	}
+	return w.Flush()
+}
+
+// endpointNamed finds the endpoint that an argument names.
+func endpointNamed(c *cli.Context, name string) (endpoint, error) {
+	all, err := endpoints(c)
+	if err != nil {
+		return endpoint{}, err
+	}
+	var known []string
+	for _, e := range all {
+		if e.Name == name {
+			return e, nil
+		}
+		known = append(known, e.Name)
+	}
+	return endpoint{}, fmt.Errorf("edge: there is no endpoint %q%s (hodi edge endpoints lists them)", name, meant("", name, known))
+}
+
+func listKeys(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "KEY\tSINCE\tADDRESS")
+	for _, k := range e.Keys {
+		address := k.URL
+		if !k.Retired.IsZero() {
+			address = "retired " + k.Retired.Local().Format(time.DateOnly)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Created.Local().Format(time.DateOnly), address)
+	}
+	return w.Flush()
+}
+
+func addKey(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	body, _ := json.Marshal(map[string]string{"name": c.String("name")})
+	var added key
+	if err := admin(c, http.MethodPost, "/endpoints/"+url.PathEscape(e.Name)+"/keys", string(body), &added); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "key        %s\ncallbacks  %s\n", added.Name, added.URL)
+	return nil
+}
+
+func retireKey(c *cli.Context) error {
+	e, err := endpointNamed(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	name := c.Args().Get(1)
+	var known []string
+	for _, k := range e.Keys {
+		known = append(known, k.Name)
+	}
+	if !slices.Contains(known, name) {
+		return fmt.Errorf("edge: endpoint %s has no key %q%s (it has %s)", e.Name, name, meant("", name, known), strings.Join(known, ", "))
+	}
+	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/keys/"+url.PathEscape(name), "", new(struct{})); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "key %s of endpoint %s is retired: its address answers 404 from now on\n", name, e.Name)
+	return nil
+}
