@@ -134,6 +134,7 @@ func (s *Sandbox) Run(ctx context.Context) error {
 		Handler:           s.routes,
 		BaseContext:       func(net.Listener) context.Context { return running },
 		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      10 * time.Minute, // longer than anybody holds a reply back; the stream of events has its own
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
