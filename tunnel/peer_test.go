@@ -233,3 +233,22 @@ func TestOneWhoNeverAcknowledgesGetsAWindowFullAndNoMore(t *testing.T) {
 		e.stop()
 	})
 }
+
+func TestOneWhoStopsReadingLosesItsLinkAlthoughItsNetworkAnswers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		for range 10 { // less than the window of the link, more than a stream takes that nobody reads
+			w.history.add("duka", 1, string(make([]byte, 100<<10)))
+		}
+		p := w.peer()
+		p.say(hello("duka", 1, wire.Cursor{}))
+		hear[*wire.Welcome](p)
+		time.Sleep(5 * time.Second)
+		if len(e.Links()) != 1 {
+			t.Fatalf("after 5 s there are %d links", len(e.Links()))
+		}
+		w.soon(20*time.Second, "the end of the link", func() bool { return len(e.Links()) == 0 })
+		p.close()
+		e.stop()
+	})
+}
