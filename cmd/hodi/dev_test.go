@@ -121,44 +121,11 @@ func TestTwoDevsOnOneFolderDoNotFight(t *testing.T) {
 func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	start := func(args ...string) func(field string) string {
-		t.Helper()
-		cmd := exec.Command("hodi", append([]string{"--log-format", "json"}, args...)...)
-		cmd.Dir = dir
-		log := new(lockedBuffer)
-		cmd.Stderr = log
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			cmd.Process.Signal(syscall.SIGTERM)
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("hodi %v ended with %v", args, err)
-			}
-			if t.Failed() {
-				t.Logf("hodi %v:\n%s", args, log)
-			}
-		})
-		return func(field string) (value string) {
-			t.Helper()
-			eventually(t, args[0]+" to say its "+field, func() bool {
-				for line := range strings.Lines(log.String()) {
-					var entry map[string]any
-					if json.Unmarshal([]byte(line), &entry) == nil && entry[field] != nil {
-						value = entry[field].(string)
-						return true
-					}
-				}
-				return false
-			})
-			return value
-		}
-	}
-
+	start := func(args ...string) *daemon { return startDaemon(t, dir, args...) }
 	box := start("sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
-	sandboxURL := box("url")
+	sandboxURL := box.says("url")
 	edge := start("edge", "--data", in("edge"), "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
-	sidecars := edge("sidecars")
+	sidecars := edge.says("sidecars")
 	out, err := exec.Command("hodi", "edge", "add", "--data", in("edge"), "--out", in("shop"), "duka").CombinedOutput()
 	if err != nil {
 		t.Fatalf("hodi edge add: %v\n%s", err, out)
@@ -192,7 +159,7 @@ passkey-file = "passkey"
 		t.Fatal(err)
 	}
 	sidecar := start("sidecar")
-	d := &dev{house: house{Sidecar: sidecar("url"), Sandbox: sandboxURL}}
+	d := &dev{house: house{Sidecar: sidecar.says("url"), Sandbox: sandboxURL}}
 	eventually(t, "the link", func() bool {
 		status, _ := call(t, "POST", d.Sidecar+"/sessions/s/initiate", map[string]any{"phoneNumber": testPhone, "amount": 10, "accountReference": "A"})
 		return status == 200
@@ -221,6 +188,52 @@ passkey-file = "passkey"
 	say("retired 2", "key", "list", "duka")
 	say("add another first", "key", "retire", "duka", "checkout-2026")
 	say("token", "add", "duka", "--renew", "--out", in("shop"))
+}
+
+// TestWhatWasAnswered200SurvivesTheDeathOfBothEnds posts a callback while the sidecar is dead, so that the edge's journal is
+// the only place that has it, and then kills the edge as well.
+func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
+	dir := t.TempDir()
+	startEdge := func(listen, tunnel string) *daemon {
+		return startDaemon(t, dir, "edge", "--data", "edge", "--listen", listen, "--tunnel-listen", tunnel)
+	}
+	edge := startEdge("127.0.0.1:0", "127.0.0.1:0")
+	callbacks, sidecars := edge.says("callbacks"), edge.says("sidecars")
+	add := exec.Command("hodi", "edge", "add", "--data", "edge", "--out", "shop", "duka")
+	add.Dir = dir
+	out, err := add.CombinedOutput()
+	if err != nil {
+		t.Fatalf("hodi edge add: %v\n%s", err, out)
+	}
+	address := ""
+	for field := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(field, "http://") {
+			address = field
+		}
+	}
+	startSidecar := func() (*daemon, *dev) {
+		d := startDaemon(t, dir, "sidecar", "--dev", "--data", "sidecar", "--listen", "127.0.0.1:0",
+			"--edge", sidecars, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
+		return d, &dev{house: house{Sidecar: d.says("url")}}
+	}
+	sidecar, d := startSidecar()
+	push := map[string]any{"MerchantRequestID": "m-1", "CheckoutRequestID": "ws_CO_1", "ResponseCode": "0", "session": "s", "amount": 100}
+	if status, answer := call(t, "POST", d.Sidecar+"/payments", push); status != 201 {
+		t.Fatalf("the push was answered %d %v", status, answer)
+	}
+
+	sidecar.kill()
+	ids := map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}
+	if status, answer := call(t, "POST", address, stkCallback(ids, 0, "ok", "UJ2AB12CD7", 100)); status != 200 {
+		t.Fatalf("the edge answered %d %v", status, answer)
+	}
+	edge.kill()
+	startEdge(callbacks, sidecars)
+	_, d = startSidecar()
+	eventually(t, "the payment", func() bool {
+		data, _ := d.session(t, "s")["data"].(map[string]any)
+		return data["status"] == "SUCCESS" && data["mpesaReceiptNumber"] == "UJ2AB12CD7"
+	})
 }
 
 // TestDevStandsWhenNobodyReadsWhatItPrints closes the pipe that a person would have read the payments from.

@@ -102,6 +102,61 @@ func (d *dev) stop(t *testing.T) time.Duration {
 	return time.Since(asked)
 }
 
+// daemon is one part of Hodi, as a process of its own.
+type daemon struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	log    *lockedBuffer
+	killed bool
+}
+
+func startDaemon(t *testing.T, dir string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: exec.Command("hodi", append([]string{"--log-format", "json"}, args...)...), log: new(lockedBuffer)}
+	d.cmd.Dir, d.cmd.Stderr = dir, d.log
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !d.killed {
+			d.cmd.Process.Signal(syscall.SIGTERM)
+			if err := d.cmd.Wait(); err != nil {
+				t.Errorf("hodi %v ended with %v", args, err)
+			}
+		}
+		if t.Failed() {
+			t.Logf("hodi %v:\n%s", args, d.log)
+		}
+	})
+	return d
+}
+
+// says waits for a log line that has a field, and returns the field.
+func (d *daemon) says(field string) (value string) {
+	d.t.Helper()
+	eventually(d.t, "a log line with "+field, func() bool {
+		for line := range strings.Lines(d.log.String()) {
+			var entry map[string]any
+			if json.Unmarshal([]byte(line), &entry) == nil && entry[field] != nil {
+				value = entry[field].(string)
+				return true
+			}
+		}
+		return false
+	})
+	return value
+}
+
+// kill ends the process as a power cut would.
+func (d *daemon) kill() {
+	d.t.Helper()
+	d.killed = true
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.cmd.Wait()
+}
+
 // call makes a request and returns the status and the JSON of the answer.
 func call(t *testing.T, method, address string, body any) (int, map[string]any) {
 	t.Helper()
