@@ -39,6 +39,12 @@ type Client struct {
 	address net.Addr // that Edge last had
 }
 
+// What may carry a link.
+const (
+	TransportQUIC      = "quic"
+	TransportWebSocket = "websocket"
+)
+
 // Status is how a Client is doing.
 type Status struct {
 	Connected bool
@@ -47,6 +53,8 @@ type Status struct {
 	Epoch     wire.Epoch
 	LastError string        // why there is no link, or why there was none before it
 	Remote    string        // the edge's address, when connected
+	Transport string        // what carries the link, when connected: TransportQUIC or TransportWebSocket
+	Why       string        // why it is not QUIC, in a sentence; "" if it is
 	RTT       time.Duration // of the last Ping, through whatever stood before its Pong in the stream
 	Skew      time.Duration // how far the edge's clock is ahead of ours
 }
@@ -118,7 +126,7 @@ func (c *Client) Status() Status {
 }
 
 // up records that a link is there.
-func (c *Client) up(w *wire.Welcome, remote string, asked time.Time) {
+func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +134,8 @@ func (c *Client) up(w *wire.Welcome, remote string, asked time.Time) {
 	c.status.Since = now
 	c.status.Callback = w.Callback
 	c.status.Epoch = w.Epoch
-	c.status.Remote = remote
+	c.status.Remote = over.Remote()
+	c.status.Transport, c.status.Why = over.Transport()
 	c.status.RTT = now.Sub(asked)
 	c.status.Skew = w.Time.Sub(asked.Add(now.Sub(asked) / 2)).Round(time.Millisecond)
 }
@@ -140,7 +149,7 @@ func (c *Client) down(err error) (was bool) {
 		c.status.Since = time.Now()
 	}
 	c.status.Connected = false
-	c.status.Remote = ""
+	c.status.Remote, c.status.Transport, c.status.Why = "", "", ""
 	if err != nil {
 		c.status.LastError = err.Error()
 	}

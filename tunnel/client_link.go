@@ -93,7 +93,7 @@ func (l *clientLink) hello(ctx context.Context) (welcome *wire.Welcome, first ui
 	if err := c.Sink.Welcome(ctx, *welcome); err != nil {
 		return nil, 0, endingf(wire.CloseUnavailable, "tunnel: welcome: %w", err)
 	}
-	c.up(welcome, l.conn.Remote(), asked)
+	c.up(welcome, l.conn, asked)
 	c.log().Info("link up", "edge", c.Edge, "remote", l.conn.Remote(), "epoch", welcome.Epoch, "oldest", welcome.Oldest, "head", welcome.Head)
 	first = welcome.Oldest
 	if cursor.Epoch == welcome.Epoch {

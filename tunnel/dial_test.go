@@ -188,7 +188,7 @@ func TestTheEdgesClockIsCompared(t *testing.T) {
 		e := w.edge()
 		c := w.sidecar("duka", newSink())
 		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
-		if s := c.Status(); s.Skew.Abs() > 2*time.Millisecond || s.Callback != "https://edge.example/c/duka" || s.Epoch != firstEpoch || s.Remote != edgeAddr.String() {
+		if s := c.Status(); s.Skew.Abs() > 2*time.Millisecond || s.Callback != "https://edge.example/c/duka" || s.Epoch != firstEpoch || s.Remote != edgeAddr.String() || s.Transport != "quic" || s.Why != "" {
 			t.Errorf("status %+v", s)
 		}
 		c.stop()

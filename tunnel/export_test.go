@@ -24,6 +24,7 @@ func NewHalfDead() (server *HalfDead, sidecar net.Conn) {
 func (h *HalfDead) Close(code wire.CloseCode, _ string) { h.once.Do(func() { h.Closed <- code }) }
 func (h *HalfDead) Bury()                               { h.Conn.Close() }
 func (h *HalfDead) Remote() string                      { return "half-dead" }
+func (h *HalfDead) Transport() (name, why string)       { return TransportQUIC, "" }
 
 // ServeConn serves one connection.
 func (s *Server) ServeConn(ctx context.Context, c *HalfDead) { s.serve(ctx, c, func() {}) }

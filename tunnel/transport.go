@@ -23,6 +23,8 @@ type conn interface {
 	// first call decides, and all return when the connection is gone.
 	Close(code wire.CloseCode, reason string)
 	Remote() string
+	// Transport says what carries the bytes; and, at the sidecar, why that is not QUIC.
+	Transport() (name, why string)
 }
 
 // closedError is the error of a conn that the other end closed with a code.
@@ -86,6 +88,7 @@ func (q *quicConn) Write(b []byte) (int, error) {
 func (q *quicConn) SetReadDeadline(t time.Time) error  { return q.stream.SetReadDeadline(t) }
 func (q *quicConn) SetWriteDeadline(t time.Time) error { return q.stream.SetWriteDeadline(t) }
 func (q *quicConn) Remote() string                     { return q.conn.RemoteAddr().String() }
+func (q *quicConn) Transport() (name, why string)      { return TransportQUIC, "" }
 
 func (q *quicConn) Close(code wire.CloseCode, reason string) {
 	q.once.Do(func() {

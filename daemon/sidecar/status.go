@@ -44,6 +44,8 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Since     *push.Time `json:"since,omitempty"`
 		Edge      string     `json:"edge"`
 		Remote    string     `json:"remote,omitempty"`
+		Transport string     `json:"transport,omitempty"` // quic or websocket, when connected
+		Why       string     `json:"why,omitempty"`       // it is not quic
 		RTT       float64    `json:"rttMs,omitempty"`
 		Error     string     `json:"error,omitempty"`
 	}
@@ -80,7 +82,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	if s.tunnel != nil {
 		t := s.tunnel.Status()
-		status.Link = &link{Connected: t.Connected, Edge: s.config.Edge, Remote: t.Remote, RTT: float64(t.RTT.Microseconds()) / 1000, Error: t.LastError}
+		status.Link = &link{Connected: t.Connected, Edge: s.config.Edge, Remote: t.Remote, Transport: t.Transport, Why: t.Why, RTT: float64(t.RTT.Microseconds()) / 1000, Error: t.LastError}
 		if !t.Since.IsZero() {
 			status.Link.Since = &push.Time{Time: t.Since}
 		}
