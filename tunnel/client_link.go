@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,26 +14,22 @@ import (
 const finishWithin = 2 * time.Second // for the batch in hand when the sidecar stops
 
 // clientLink is one link from its Hello on. Four goroutines share it, and link waits for them: one says Hello and then,
-// as apply, owns the Sink; read owns the incoming frames and fills the inbox; heartbeat owns the Pings; and the fourth
+// as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; and the fourth
 // closes the connection when one of the others ends.
 type clientLink struct {
 	client  *Client
 	conn    conn
 	frames  *wire.Reader
 	inbox   *inbox
-	began   time.Time
-	heard   atomic.Int64 // when the last bytes came, since began
-	writing sync.Mutex   // held for whole frames
-
-	mu     sync.Mutex
-	nonce  uint64        // of the last Ping
-	pinged time.Duration // when it was sent, since began
+	heart   *heart
+	writing sync.Mutex // held for whole frames
 }
 
 // link takes a connection from its Hello to its end and says why it ended.
 func (c *Client) link(ctx context.Context, conn conn) error {
-	l := &clientLink{client: c, conn: conn, inbox: newInbox(), began: time.Now()}
-	l.frames = wire.NewReader(hearing{l})
+	l := &clientLink{client: c, conn: conn, inbox: newInbox()}
+	l.heart = &heart{write: l.write, deaf: l.inbox.full, measured: c.measured, began: time.Now()}
+	l.frames = wire.NewReader(hearing{conn, l.heart})
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error {
 		<-living.Done()
@@ -48,7 +43,7 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 		welcome, first, err := l.hello(on)
 		if err == nil {
 			g.Go(func() error { return l.read(living, welcome, first) })
-			g.Go(func() error { return l.heartbeat(living) })
+			g.Go(func() error { return l.heart.beat(living) })
 			err = l.apply(on, ctx, welcome.Epoch)
 		}
 		if ctx.Err() != nil {
@@ -58,7 +53,7 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 	})
 	err := g.Wait()
 	if ctx.Err() == nil {
-		c.log().Warn("link lost", "edge", c.Edge, "lived", time.Since(l.began).Round(time.Millisecond), "err", err)
+		c.log().Warn("link lost", "edge", c.Edge, "lived", time.Since(l.heart.began).Round(time.Millisecond), "err", err)
 	}
 	return err
 }
@@ -124,7 +119,7 @@ func (l *clientLink) read(living context.Context, welcome *wire.Welcome, first u
 				return err
 			}
 		case *wire.Pong:
-			l.pong(f.Nonce)
+			l.heart.pong(f.Nonce)
 		default:
 			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())
 		}
@@ -152,81 +147,11 @@ func (l *clientLink) apply(ctx, stop context.Context, epoch wire.Epoch) error {
 	}
 }
 
-// heartbeat sends Pings, and ends the link when nothing at all was heard for a while after one. The connection has an
-// idle timeout of its own, but that begins anew with what we send, and knows nothing of an edge that is stuck.
-func (l *clientLink) heartbeat(living context.Context) error {
-	ping := time.NewTicker(pingEvery)
-	defer ping.Stop()
-	overdue := time.NewTimer(0)
-	<-overdue.C
-	defer overdue.Stop()
-	var asked time.Duration // the Ping that overdue is of was sent then; 0: none is
-	var last time.Duration
-	for {
-		select {
-		case <-living.Done():
-			return nil
-		case <-ping.C:
-			last = time.Since(l.began)
-			if err := l.ping(last); err != nil {
-				return fmt.Errorf("tunnel: ping: %w", err)
-			}
-			if asked == 0 {
-				asked = last
-				overdue.Reset(pongWithin)
-			}
-		case <-overdue.C:
-			heard := time.Duration(l.heard.Load())
-			switch {
-			case l.inbox.full(): // it is us who do not listen
-				asked = time.Since(l.began)
-			case heard >= last:
-				asked = 0
-				continue
-			case heard < asked:
-				return fmt.Errorf("tunnel: nothing heard for %v", (time.Since(l.began) - heard).Round(time.Millisecond))
-			default:
-				asked = last
-			}
-			overdue.Reset(asked + pongWithin - time.Since(l.began))
-		}
-	}
-}
-
-func (l *clientLink) ping(now time.Duration) error {
-	l.mu.Lock()
-	l.nonce++
-	l.pinged = now
-	frame := wire.Append(nil, &wire.Ping{Nonce: l.nonce})
-	l.mu.Unlock()
-	return l.write(frame)
-}
-
-func (l *clientLink) pong(nonce uint64) {
-	l.mu.Lock()
-	newest, rtt := nonce == l.nonce && nonce != 0, time.Since(l.began)-l.pinged
-	l.mu.Unlock()
-	if newest {
-		l.client.measured(rtt)
-	}
-}
-
 // write writes whole frames. All that a sidecar says is short, so it has to be gone within the time of a Pong.
 func (l *clientLink) write(frames []byte) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	return writeAll(l.conn, frames, pongWithin)
-}
-
-// hearing notes when bytes come.
-type hearing struct{ l *clientLink }
-
-func (h hearing) Read(b []byte) (int, error) {
-	n, err := h.l.conn.Read(b)
-	if n > 0 {
-		h.l.heard.Store(int64(time.Since(h.l.began)))
-	}
-	return n, err
 }
 
 // inbox is what has arrived and was not yet taken: at most one batch.

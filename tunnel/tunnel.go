@@ -11,7 +11,8 @@
 //	                                                           Ping ◀─ heartbeat
 //
 // The files, in the order in which things happen: server.go listens, client.go and client_dial.go dial, transport.go is
-// the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it.
+// the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
+// client_heartbeat.go notices when the other end is no longer there.
 package tunnel
 
 import (
