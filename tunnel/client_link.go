@@ -40,11 +40,11 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 		on, cancel := context.WithCancel(living)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
-		welcome, first, err := l.hello(on)
+		split, err := l.hello(on)
 		if err == nil {
-			g.Go(func() error { return l.read(living, welcome, first) })
+			g.Go(func() error { return l.read(living, split) })
 			g.Go(func() error { return l.heart.beat(living) })
-			err = l.apply(on, ctx, welcome.Epoch)
+			err = l.apply(on, ctx, split)
 		}
 		if ctx.Err() != nil {
 			return endingf(wire.CloseShutdown, "tunnel: the sidecar stops")
@@ -58,49 +58,47 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 	return err
 }
 
-// hello says who we are and where the Sink is, and hears which history comes. first is the greatest number that its
-// first entry may have.
-func (l *clientLink) hello(ctx context.Context) (welcome *wire.Welcome, first uint64, err error) {
+// hello says who we are and where the Sink is, and hears which history comes.
+func (l *clientLink) hello(ctx context.Context) (split, error) {
 	c := l.client
 	cursor, err := c.Sink.Cursor(ctx)
 	if err != nil {
-		return nil, 0, endingf(wire.CloseUnavailable, "tunnel: cursor: %w", err)
+		return split{}, endingf(wire.CloseUnavailable, "tunnel: cursor: %w", err)
 	}
 	asked := time.Now()
 	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Token: c.Token, Cursor: cursor}
 	if err := l.write(wire.Append(nil, hello)); err != nil {
-		return nil, 0, fmt.Errorf("tunnel: hello: %w", err)
+		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}
 	l.conn.SetReadDeadline(asked.Add(welcomeWithin))
 	stop := context.AfterFunc(ctx, func() { l.conn.SetReadDeadline(time.Now()) })
 	frame, err := l.frames.Read()
 	if !stop() {
-		return nil, 0, ctx.Err()
+		return split{}, ctx.Err()
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("tunnel: hello: %w", err)
+		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}
 	l.conn.SetReadDeadline(time.Time{})
 	welcome, ok := frame.(*wire.Welcome)
 	if !ok {
-		return nil, 0, endingf(wire.CloseProtocol, "tunnel: %v before welcome", frame.Type())
+		return split{}, endingf(wire.CloseProtocol, "tunnel: %v before welcome", frame.Type())
+	}
+	history, err := divide(cursor, welcome)
+	if err != nil {
+		return split{}, err
 	}
 	if err := c.Sink.Welcome(ctx, *welcome); err != nil {
-		return nil, 0, endingf(wire.CloseUnavailable, "tunnel: welcome: %w", err)
+		return split{}, endingf(wire.CloseUnavailable, "tunnel: welcome: %w", err)
 	}
 	c.up(welcome, l.conn, asked)
 	c.log().Info("link up", "edge", c.Edge, "remote", l.conn.Remote(), "epoch", welcome.Epoch, "oldest", welcome.Oldest, "head", welcome.Head)
-	first = welcome.Oldest
-	if cursor.Epoch == welcome.Epoch {
-		first = max(first, cursor.Seq+1)
-	}
-	return welcome, first, nil
+	return history, nil
 }
 
-// read takes what the edge says. Entries come without a gap: where one is inevitable, Welcome has told of it, so after
-// a gap in between it is the next Welcome that has to tell.
-func (l *clientLink) read(living context.Context, welcome *wire.Welcome, first uint64) error {
-	var last uint64
+// read takes what the edge says.
+func (l *clientLink) read(living context.Context, s split) error {
+	in := order{split: s}
 	for {
 		frame, err := l.frames.Read()
 		if err != nil {
@@ -108,13 +106,9 @@ func (l *clientLink) read(living context.Context, welcome *wire.Welcome, first u
 		}
 		switch f := frame.(type) {
 		case *wire.Entry:
-			if last == 0 && (f.Seq < welcome.Oldest || f.Seq > first || f.Seq == 0) {
-				return endingf(wire.CloseProtocol, "tunnel: entry %d came first, not %d", f.Seq, first)
+			if err := in.take(f.Seq); err != nil {
+				return err
 			}
-			if last != 0 && f.Seq != last+1 {
-				return endingf(wire.CloseProtocol, "tunnel: entry %d came after %d", f.Seq, last)
-			}
-			last = f.Seq
 			if err := l.inbox.put(living, f); err != nil {
 				return err
 			}
@@ -128,7 +122,8 @@ func (l *clientLink) read(living context.Context, welcome *wire.Welcome, first u
 
 // apply gives the Sink whatever has arrived, as one batch, and acknowledges it. When ctx ends it finishes the batch in
 // hand, for which it has a little time from the end of stop on; a link that is lost does not interrupt it.
-func (l *clientLink) apply(ctx, stop context.Context, epoch wire.Epoch) error {
+func (l *clientLink) apply(ctx, stop context.Context, s split) error {
+	at, acked := place{split: s}, uint64(0)
 	working, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
 	defer context.AfterFunc(stop, func() { time.AfterFunc(finishWithin, cancel) })()
@@ -137,12 +132,14 @@ func (l *clientLink) apply(ctx, stop context.Context, epoch wire.Epoch) error {
 		if err != nil {
 			return err
 		}
-		if err := l.client.Sink.Apply(working, epoch, batch); err != nil {
+		if err := l.client.Sink.Apply(working, at.behind(batch), batch); err != nil {
 			return endingf(wire.CloseUnavailable, "tunnel: apply: %w", err)
 		}
-		ack := wire.Append(make([]byte, 0, 16), &wire.Ack{Seq: batch[len(batch)-1].Seq})
-		if err := l.write(ack); err != nil {
-			return fmt.Errorf("tunnel: ack: %w", err)
+		if seq := at.ack(); seq != acked {
+			acked = seq
+			if err := l.write(wire.Append(make([]byte, 0, 16), &wire.Ack{Seq: seq})); err != nil {
+				return fmt.Errorf("tunnel: ack: %w", err)
+			}
 		}
 	}
 }

@@ -178,7 +178,7 @@ func (s *sink) Welcome(_ context.Context, w wire.Welcome) error {
 	return nil
 }
 
-func (s *sink) Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error {
+func (s *sink) Apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error {
 	s.mu.Lock()
 	before := s.before
 	s.mu.Unlock()
@@ -196,8 +196,7 @@ func (s *sink) Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry
 	for _, e := range entries {
 		s.applied = append(s.applied, string(e.Body))
 	}
-	e := entries[len(entries)-1]
-	s.last = wire.Cursor{Epoch: epoch, Seq: e.Seq, Sum: e.Sum()}
+	s.last = cursor
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil

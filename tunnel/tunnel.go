@@ -42,10 +42,12 @@ type Sink interface {
 	Cursor(ctx context.Context) (wire.Cursor, error)
 	// Welcome tells which history is about to come, before any of its entries.
 	Welcome(ctx context.Context, w wire.Welcome) error
-	// Apply commits what the entries do and the cursor behind the last of them, in one step. If it fails, the link
-	// ends and the next one brings the same entries again: nothing is acknowledged that was not applied, nothing is
-	// skipped. Entries may come that were applied before; applying them again must change nothing.
-	Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error
+	// Apply commits what the entries do and the cursor, in one step. The cursor is behind the last of the entries, except
+	// while a backlog lasts: live entries overtake it, and until it is whole the cursor stays behind the last of it. If
+	// Apply fails, the link ends and the next one brings the same entries again: nothing is acknowledged that was not
+	// applied, nothing is skipped. Entries may come that were applied before, also ahead of the cursor; applying them
+	// again must change nothing.
+	Apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error
 }
 
 // Endpoint is whom a token is for.

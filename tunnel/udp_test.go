@@ -177,7 +177,7 @@ func (s *stream) Renew(context.Context, string, wire.Epoch) (wire.State, error) 
 }
 func (s *stream) Cursor(context.Context) (wire.Cursor, error) { return wire.Cursor{}, nil }
 func (s *stream) Welcome(context.Context, wire.Welcome) error { return nil }
-func (s *stream) Apply(_ context.Context, _ wire.Epoch, e []wire.Entry) error {
+func (s *stream) Apply(_ context.Context, _ wire.Cursor, e []wire.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.batches++

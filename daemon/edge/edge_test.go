@@ -180,11 +180,11 @@ func (s *sink) Welcome(_ context.Context, w wire.Welcome) error {
 	return nil
 }
 
-func (s *sink) Apply(_ context.Context, epoch wire.Epoch, entries []wire.Entry) error {
+func (s *sink) Apply(_ context.Context, cursor wire.Cursor, entries []wire.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.cursor = cursor
 	for _, e := range entries {
-		s.cursor = wire.Cursor{Epoch: epoch, Seq: e.Seq, Sum: e.Sum()}
 		s.got <- e.Ref + " " + string(e.Body)
 	}
 	return nil

@@ -40,31 +40,37 @@ type Callback struct {
 	Body      []byte
 }
 
-// Apply commits what entries of a journal do, and the cursor behind the last of them, in one transaction. Entries that
-// were applied before are skipped, also those that a journal shows again under a new epoch. An entry that cannot be
-// applied is stored as unparsed, so that nothing stops those behind it: only a disk that cannot store returns an error.
-func (t *Table) Apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error {
-	err := t.apply(ctx, epoch, entries)
+// Apply commits what entries of a journal do, and the cursor, in one transaction. Entries that were applied before are
+// skipped: those up to the cursor, live ones that had overtaken it, and those that a journal shows again under a new
+// epoch. An entry that cannot be applied is stored as unparsed, so that nothing stops those behind it: only a disk that
+// cannot store, or a journal that is not the one it says it is, returns an error.
+func (t *Table) Apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error {
+	err := t.apply(ctx, cursor, entries)
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil || cannotStore(err) {
+	beyond := func(err error) bool { return ctx.Err() != nil || cannotStore(err) || errors.Is(err, errOther) }
+	if beyond(err) {
 		return fmt.Errorf("correlate: apply: %w", err)
 	}
-	// It is one of them. Each alone tells which.
+	// It is one of them. Each alone tells which; the cursor stays where it is until all are done.
+	epoch := cursor.Epoch
 	for _, e := range entries {
-		why := t.apply(ctx, epoch, []wire.Entry{e})
+		why := t.apply(ctx, wire.Cursor{Epoch: epoch}, []wire.Entry{e})
 		if why == nil {
 			continue
 		}
 		err := why
-		if ctx.Err() == nil && !cannotStore(why) {
+		if !beyond(why) {
 			err = t.write(ctx, func(x *tx) error { return x.setAside(epoch, e, why) })
 		}
 		if err != nil {
 			return fmt.Errorf("correlate: apply %s: %w", place(epoch, e.Seq), err)
 		}
 		t.log.Error("a callback could not be applied and was set aside", "callback", place(epoch, e.Seq).String(), "err", why)
+	}
+	if err := t.apply(ctx, cursor, nil); err != nil {
+		return fmt.Errorf("correlate: apply: %w", err)
 	}
 	return nil
 }
@@ -84,34 +90,29 @@ func cannotStore(err error) bool {
 	return false
 }
 
-func (t *Table) apply(ctx context.Context, epoch wire.Epoch, entries []wire.Entry) error {
+func (t *Table) apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error {
 	return t.write(ctx, func(x *tx) error {
 		for _, e := range entries {
-			if e.Seq <= x.applied(uint64(epoch)).seq {
-				continue
-			}
 			sum := e.Sum()
-			old, err := x.seenBefore(epoch, e.Seq, sum)
+			old, err := x.seenBefore(cursor.Epoch, e.Seq, sum)
 			if err != nil {
 				return err
 			}
 			if !old {
-				if _, err := x.take(place(epoch, e.Seq), e, sum, ""); err != nil {
+				if _, err := x.take(place(cursor.Epoch, e.Seq), e, sum, ""); err != nil {
 					return err
 				}
 			}
-			x.spot[uint64(epoch)] = spot{e.Seq, sum}
+			x.reached(cursor.Epoch, e.Seq)
 		}
+		x.moveTo(cursor)
 		return nil
 	})
 }
 
 func (x *tx) setAside(epoch wire.Epoch, e wire.Entry, why error) error {
-	if e.Seq <= x.applied(uint64(epoch)).seq {
-		return nil
-	}
 	sum := e.Sum()
-	x.spot[uint64(epoch)] = spot{e.Seq, sum}
+	x.reached(epoch, e.Seq)
 	return x.insert(place(epoch, e.Seq), e, sum, "", &Callback{State: StateUnparsed, Error: why.Error()}, "")
 }
 
@@ -129,7 +130,7 @@ func (t *Table) Receive(ctx context.Context, e wire.Entry, session string) (Call
 			e.Received = x.now
 		}
 		sum := e.Sum()
-		x.spot[at.Epoch] = spot{at.Seq, sum}
+		x.spot[at.Epoch] = spot{at.Seq, sum, at.Seq}
 		cb, err = x.take(at, e, sum, session)
 		return err
 	})

@@ -298,7 +298,7 @@ func TestWhatCannotBeReadIsSetAsideAndStopsNobody(t *testing.T) {
 	odd := s.entry("", "{}")
 	odd.Kind = wire.KindValidation
 	batch = append(batch, odd, s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")))
-	if err := s.Apply(context.Background(), s.journal, batch); err != nil {
+	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}
 	s.wantCounts(map[string]int64{"unparsed": 19, "applied": 1})
@@ -329,7 +329,7 @@ func TestAnEntryThatTheTableRefusesIsSetAsideAndItsNeighboursAreNot(t *testing.T
 	}
 	s.published = nil
 	batch := []wire.Entry{s.entry(s.Ref(p.ID), failure(p, "17")), s.entry("", success(p0("b"), "100.00", "RKK1AAAAAA"))}
-	if err := s.Apply(context.Background(), s.journal, batch); err != nil {
+	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}
 	s.wantCounts(map[string]int64{"unparsed": 1, "applied": 1})
@@ -382,7 +382,7 @@ func TestTheSameJournalUnderANewEpochChangesNothing(t *testing.T) {
 		s.entry(s.Ref(p.ID), failure(p, "1037")), s.entry(s.Ref(p.ID), failure(p, "1019")),
 		s.entry("", "{}"), s.entry("", failure(p0("nobody"), "1")),
 	}
-	if err := s.Apply(ctx, s.journal, old); err != nil {
+	if err := s.Apply(ctx, behind(s.journal, old), old); err != nil {
 		t.Fatal(err)
 	}
 	counts, _ := s.Counts(ctx)
@@ -390,12 +390,12 @@ func TestTheSameJournalUnderANewEpochChangesNothing(t *testing.T) {
 	s.journal++
 	s.Welcome(ctx, wire.Welcome{Epoch: s.journal, Oldest: 1, Head: 5})
 	fresh := append(old, s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")))
-	if err := s.Apply(ctx, s.journal, fresh[:4]); err != nil {
+	if err := s.Apply(ctx, behind(s.journal, fresh[:4]), fresh[:4]); err != nil {
 		t.Fatal(err)
 	}
 	s.wantEvents()
 	s.wantCounts(counts)
-	if err := s.Apply(ctx, s.journal, fresh); err != nil {
+	if err := s.Apply(ctx, behind(s.journal, fresh), fresh); err != nil {
 		t.Fatal(err)
 	}
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")

@@ -9,29 +9,37 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-// spot is how far a journal was applied.
+// spot is how far a journal was applied: everything up to seq, and some of what is behind it, up to reach. Those are live
+// callbacks, which overtook a backlog that is not whole yet. What they did is in the table like anything else, and that
+// they were there is known by their place among the callbacks; the cursor, which says what need not be sent again, waits
+// for the backlog.
 type spot struct {
-	seq uint64
-	sum wire.Checksum
+	seq   uint64
+	sum   wire.Checksum
+	reach uint64
 }
+
+// errOther is the error for an entry of a number under which another one was applied.
+var errOther = errors.New("the journal knows another entry by a number that was applied")
 
 // direct is the epoch under which callbacks that came to this sidecar itself are numbered: that of the Table, with a bit
 // that no journal's epoch will have for the next five thousand years.
 func (t *Table) direct() uint64 { return t.epoch | 1<<47 }
 
 func (t *Table) loadSpots(ctx context.Context) error {
-	rows, err := t.conn.QueryContext(ctx, "SELECT epoch, seq, sum FROM cursors")
+	rows, err := t.conn.QueryContext(ctx, `SELECT epoch, seq, sum,
+		(SELECT coalesce(max(seq), 0) FROM callbacks WHERE callbacks.epoch = cursors.epoch) FROM cursors`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var epoch, seq int64
+		var epoch, seq, reach int64
 		var sum []byte
-		if err := rows.Scan(&epoch, &seq, &sum); err != nil {
+		if err := rows.Scan(&epoch, &seq, &sum, &reach); err != nil {
 			return err
 		}
-		s := spot{seq: uint64(seq)}
+		s := spot{seq: uint64(seq), reach: uint64(max(seq, reach))}
 		copy(s.sum[:], sum)
 		t.spot[uint64(epoch)] = s
 	}
@@ -46,31 +54,74 @@ func (x *tx) applied(epoch uint64) spot {
 	return x.t.spot[epoch]
 }
 
-// seenBefore reports whether an entry was applied under an earlier epoch: an edge that could not show what we asked for
-// takes a new epoch and sends the same entries, under the same numbers, once more.
+// moveTo moves the cursor, forwards only.
+func (x *tx) moveTo(c wire.Cursor) {
+	if s := x.applied(uint64(c.Epoch)); c.Seq > s.seq {
+		s.seq, s.sum, s.reach = c.Seq, c.Sum, max(c.Seq, s.reach)
+		x.spot[uint64(c.Epoch)] = s
+	}
+}
+
+// reached notes that an entry was applied.
+func (x *tx) reached(epoch wire.Epoch, seq uint64) {
+	if s := x.applied(uint64(epoch)); seq > s.reach {
+		s.reach = seq
+		x.spot[uint64(epoch)] = s
+	}
+}
+
+// seenBefore reports whether an entry was applied: in its place, or under an earlier epoch, for an edge that could not
+// show what we asked for takes a new epoch and sends the same entries, under the same numbers, once more.
 func (x *tx) seenBefore(epoch wire.Epoch, seq uint64, sum wire.Checksum) (bool, error) {
-	for old, s := range x.t.spot {
-		if old == uint64(epoch) || old == x.t.direct() || s.seq < seq {
-			continue
-		}
-		var one int
-		err := x.do.seen.QueryRowContext(context.Background(), int64(old), int64(seq), sum[:]).Scan(&one)
-		if err == nil {
+	here := x.applied(uint64(epoch))
+	if seq <= here.seq {
+		return true, nil
+	}
+	if seq <= here.reach {
+		at, found, err := x.storedAt(uint64(epoch), seq)
+		switch {
+		case err != nil:
+			return false, err
+		case found && at != sum:
+			x.t.other = wire.Cursor{Epoch: epoch, Seq: seq, Sum: at}
+			return false, fmt.Errorf("%s: %w", place(epoch, seq), errOther)
+		case found:
 			return true, nil
 		}
-		if !errors.Is(err, sql.ErrNoRows) {
-			return false, err
+	}
+	for old, s := range x.t.spot {
+		if old == uint64(epoch) || old == x.t.direct() || s.reach < seq {
+			continue
+		}
+		if at, found, err := x.storedAt(old, seq); err != nil || found && at == sum {
+			return found, err
 		}
 	}
 	return false, nil
 }
 
-// Cursor is how far the journal that was last welcomed has been applied: what a Hello carries.
+// storedAt is the checksum of the callback that is stored under a number.
+func (x *tx) storedAt(epoch, seq uint64) (sum wire.Checksum, found bool, err error) {
+	var b []byte
+	err = x.do.sum.QueryRowContext(context.Background(), int64(epoch), int64(seq)).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return sum, false, nil
+	}
+	copy(sum[:], b)
+	return sum, err == nil, err
+}
+
+// Cursor is how far the journal that was last welcomed has been applied: what a Hello carries. An edge that goes on from
+// there, and then comes to a number under which we know another entry, was put back to a state in which it had not
+// given that number yet. So the next Hello asks it for that entry, which it cannot show.
 func (t *Table) Cursor(ctx context.Context) (wire.Cursor, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.at == 0 {
 		return wire.Cursor{}, nil
+	}
+	if t.other.Epoch == wire.Epoch(t.at) {
+		return t.other, nil
 	}
 	s := t.spot[t.at]
 	return wire.Cursor{Epoch: wire.Epoch(t.at), Seq: s.seq, Sum: s.sum}, nil
@@ -84,6 +135,11 @@ func (t *Table) CallbackBase() string { return *t.base.Load() }
 // than before, may mean that callbacks are lost: that is recorded, and every payment without a result is asked about.
 func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 	err := t.write(ctx, func(x *tx) error {
+		if t.other.Epoch == w.Epoch && w.Epoch != 0 {
+			at := place(w.Epoch, t.other.Seq)
+			t.other = wire.Cursor{}
+			return fmt.Errorf("the edge goes on behind %s, and has shown another entry by that number", at)
+		}
 		bg := context.Background()
 		epoch := uint64(w.Epoch)
 		s, known := t.spot[epoch]

@@ -67,7 +67,7 @@ func applyForever(path string) error {
 			seq++
 			batch[i] = endless(t, seq)
 		}
-		if err := t.Apply(ctx, endlessEpoch, batch); err != nil {
+		if err := t.Apply(ctx, behind(endlessEpoch, batch), batch); err != nil {
 			return err
 		}
 		fmt.Println("applied", seq)

@@ -83,7 +83,7 @@ func (l *life) arrives(body string) {
 	l.Helper()
 	l.seq++
 	e := wire.Entry{Seq: l.seq, Received: time.Now(), Kind: wire.KindNotice, Body: []byte(body)}
-	if err := l.Apply(context.Background(), l.journal, []wire.Entry{e}); err != nil {
+	if err := l.Apply(context.Background(), behind(l.journal, []wire.Entry{e}), []wire.Entry{e}); err != nil {
 		l.Fatal(err)
 	}
 }

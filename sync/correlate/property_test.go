@@ -179,7 +179,7 @@ func (h *history) both(i int, f func(*shop, correlate.Payment)) {
 }
 
 func (h *history) apply(s *shop, entries ...wire.Entry) {
-	if err := s.Apply(context.Background(), s.journal, entries); err != nil {
+	if err := s.Apply(context.Background(), behind(s.journal, entries), entries); err != nil {
 		h.Fatal(err)
 	}
 }

@@ -25,7 +25,7 @@ type statements struct {
 
 	insertEvent, oldEvents, dropEvents *sql.Stmt
 
-	insertCallback, parked, matched, seen *sql.Stmt
+	insertCallback, parked, matched, sum *sql.Stmt
 
 	count, putCursor *sql.Stmt
 
@@ -79,7 +79,7 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.insertCallback, "INSERT INTO callbacks (epoch, seq, state, error, payment, session, merchant, received, kind, ref, remote, sum, header, body) VALUES (?" + strings.Repeat(", ?", 13) + ")"},
 		{&s.parked, "SELECT epoch, seq, session, received, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq"},
 		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE epoch = ? AND seq = ?"},
-		{&s.seen, "SELECT 1 FROM callbacks WHERE epoch = ? AND seq = ? AND sum = ?"},
+		{&s.sum, "SELECT sum FROM callbacks WHERE epoch = ? AND seq = ?"},
 
 		{&s.count, "INSERT INTO counts (state, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
 		{&s.putCursor, "INSERT OR REPLACE INTO cursors (epoch, seq, sum) VALUES (?, ?, ?)"},

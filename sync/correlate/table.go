@@ -21,6 +21,7 @@ import (
 	_ "modernc.org/sqlite" // the driver
 
 	"github.com/hodihq/hodi/sync/push"
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // Config says where a Table is and how it judges. Path and Key are required.
@@ -87,6 +88,7 @@ type Table struct {
 	do     statements
 	spot   map[uint64]spot // how far each journal was applied, by its epoch
 	at     uint64          // the journal epoch last welcomed
+	other  wire.Cursor     // the entry that a journal, by another under its number, was seen to have lost
 	pruned time.Time       // when old events were looked for last
 }
 

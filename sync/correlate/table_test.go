@@ -123,6 +123,15 @@ func (s *shop) entry(ref, body string) wire.Entry {
 	return wire.Entry{Seq: s.seq, Received: time.Now(), Kind: wire.KindNotice, Ref: ref, Remote: "196.201.212.69", Header: []byte("Content-Type: application/json\r\n"), Body: []byte(body)}
 }
 
+// behind is the cursor behind the last of some entries of a journal.
+func behind(journal wire.Epoch, entries []wire.Entry) wire.Cursor {
+	if len(entries) == 0 {
+		return wire.Cursor{Epoch: journal}
+	}
+	e := entries[len(entries)-1]
+	return wire.Cursor{Epoch: journal, Seq: e.Seq, Sum: e.Sum()}
+}
+
 // comes applies the next entry of the journal, and returns what became of it.
 func (s *shop) comes(ref, body string) correlate.Callback {
 	s.Helper()
@@ -131,7 +140,7 @@ func (s *shop) comes(ref, body string) correlate.Callback {
 
 func (s *shop) apply(e wire.Entry) correlate.Callback {
 	s.Helper()
-	if err := s.Apply(context.Background(), s.journal, []wire.Entry{e}); err != nil {
+	if err := s.Apply(context.Background(), behind(s.journal, []wire.Entry{e}), []wire.Entry{e}); err != nil {
 		s.Fatal(err)
 	}
 	return s.callback(push.Cursor{Epoch: uint64(s.journal), Seq: e.Seq})
