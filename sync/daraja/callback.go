@@ -40,29 +40,23 @@ func ParseCallback(body []byte) (Callback, error) {
 	if len(body) == 0 {
 		return Callback{}, errors.New("daraja: callback: the body is empty")
 	}
-	var notice struct {
-		Body        struct{ STKCallback *stkCallback }
-		STKCallback *stkCallback // without the wrapper
-	}
-	switch err := unmarshal(body, &notice); {
-	case errors.Is(err, errContradiction):
-		return Callback{}, fmt.Errorf("daraja: callback: %w", err)
-	case err != nil:
+	n := notice{scanner: scanner{text: body}}
+	switch whole := n.read(); {
+	case !whole:
 		return Callback{}, errors.New("daraja: callback: the body is not JSON")
+	case n.contradicts:
+		return Callback{}, fmt.Errorf("daraja: callback: %w", errContradiction)
 	}
-	stk := notice.Body.STKCallback
+	stk := n.wrapped
 	if stk == nil {
-		stk = notice.STKCallback
+		stk = n.bare
 	}
 	if stk == nil {
 		return Callback{}, fmt.Errorf("daraja: callback: not an STK callback but %s", family(body))
 	}
-	c := Callback{
-		MerchantRequestID: stk.MerchantRequestID.text,
-		CheckoutRequestID: stk.CheckoutRequestID.text,
-		ResultCode:        stk.ResultCode.text,
-		ResultDesc:        short(string(stk.ResultDesc)),
-	}
+	c := stk.Callback
+	c.MerchantRequestID, c.CheckoutRequestID, c.ResultCode = stk.merchant.text, stk.checkout.text, stk.code.text
+	c.ResultDesc = short(c.ResultDesc)
 	switch {
 	case max(len(c.MerchantRequestID), len(c.CheckoutRequestID), len(c.ResultCode)) > maxFact:
 		return Callback{}, errors.New("daraja: callback: an id or the ResultCode is too long to be one")
@@ -75,48 +69,135 @@ func ParseCallback(body []byte) (Callback, error) {
 	case c.ResultCode == "":
 		return Callback{}, errors.New("daraja: callback: no ResultCode")
 	}
-	for _, item := range stk.CallbackMetadata.Item {
-		value := string(item.Value)
-		if value == "" || len(value) > maxFact {
-			continue
-		}
-		switch strings.ToLower(string(item.Name)) {
-		case "amount":
-			c.Amount, c.HasAmount = cents(value)
-		case "mpesareceiptnumber":
-			c.Receipt = value
-		case "transactiondate":
-			c.Completed, _ = time.ParseInLocation(timestampForm, value, Nairobi)
-		case "phonenumber":
-			c.Phone = value
-		}
-	}
 	return c, nil
 }
 
 // maxFact is the length of the longest id, code, receipt, number or date that is believed to be one. Real ones have up to 37.
 const maxFact = 128
 
-// stkCallback is the shape of a callback. encoding/json matches its names in any case.
-type stkCallback struct {
-	MerchantRequestID fact
-	CheckoutRequestID fact
-	ResultCode        fact
-	ResultDesc        text
-	CallbackMetadata  struct{ Item items }
+// A notice is a callback while it is being read. JSON lets a name stand twice: then what it holds is read on top of what
+// was read before, as encoding/json does it, so that a contradiction is seen wherever its two halves stand.
+type notice struct {
+	scanner
+	wrapped, bare *stkCallback // in a Body, and without that wrapper
+	contradicts   bool
 }
 
-type item struct{ Name, Value text }
+type stkCallback struct {
+	merchant, checkout, code fact
+	Callback                 // the description, and what the metadata say
+}
 
-// items reads an array of items, or a single one.
-type items []item
+// read reports whether the whole text is JSON.
+func (n *notice) read() bool {
+	ok := n.object(func(name []byte) bool {
+		switch {
+		case named(name, "Body"):
+			return n.object(func(name []byte) bool {
+				if named(name, "STKCallback") {
+					return n.callback(&n.wrapped)
+				}
+				return n.skip()
+			})
+		case named(name, "STKCallback"):
+			return n.callback(&n.bare)
+		}
+		return n.skip()
+	})
+	n.space()
+	return ok && n.at == len(n.text)
+}
 
-func (l *items) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		return unmarshal(b, (*[]item)(l))
+func (n *notice) callback(at **stkCallback) bool {
+	if n.next() == 'n' {
+		*at = nil
+		return n.skip()
 	}
-	*l = make(items, 1)
-	return unmarshal(b, &(*l)[0])
+	if *at == nil {
+		*at = new(stkCallback)
+	}
+	c := *at
+	return n.object(func(name []byte) bool {
+		switch {
+		case named(name, "MerchantRequestID"):
+			return n.fact(&c.merchant)
+		case named(name, "CheckoutRequestID"):
+			return n.fact(&c.checkout)
+		case named(name, "ResultCode"):
+			return n.fact(&c.code)
+		case named(name, "ResultDesc"):
+			return n.scalar(&c.ResultDesc)
+		case named(name, "CallbackMetadata"):
+			return n.object(func(name []byte) bool {
+				if named(name, "Item") {
+					return n.items(&c.Callback)
+				}
+				return n.skip()
+			})
+		}
+		return n.skip()
+	})
+}
+
+func (n *notice) scalar(s *string) bool {
+	raw, ok := n.value()
+	*s = scalar(raw)
+	return ok
+}
+
+func (n *notice) fact(f *fact) bool {
+	var s string
+	ok := n.scalar(&s)
+	if f.said && f.text != s {
+		n.contradicts = true
+	}
+	f.text, f.said = s, true
+	return ok
+}
+
+// items reads an array of items, or a single one. They stand for all that was said in the items before, if there were any.
+func (n *notice) items(c *Callback) bool {
+	c.Amount, c.HasAmount, c.Receipt, c.Completed, c.Phone = 0, false, "", time.Time{}, ""
+	if n.next() == '[' {
+		return n.list(']', func() bool { return n.item(c) })
+	}
+	return n.item(c)
+}
+
+func (n *notice) item(c *Callback) bool {
+	var name, value []byte
+	ok := n.object(func(part []byte) (ok bool) {
+		switch {
+		case named(part, "Name"):
+			name, ok = n.value()
+		case named(part, "Value"):
+			value, ok = n.value()
+		default:
+			ok = n.skip()
+		}
+		return ok
+	})
+	if ok {
+		c.learn(name, scalar(value))
+	}
+	return ok
+}
+
+// learn takes in what an item of the metadata says.
+func (c *Callback) learn(name []byte, value string) {
+	if value == "" || len(value) > maxFact {
+		return
+	}
+	switch name := scalar(name); {
+	case strings.EqualFold(name, "Amount"):
+		c.Amount, c.HasAmount = cents(value)
+	case strings.EqualFold(name, "MpesaReceiptNumber"):
+		c.Receipt = value
+	case strings.EqualFold(name, "TransactionDate"):
+		c.Completed, _ = time.ParseInLocation(timestampForm, value, Nairobi)
+	case strings.EqualFold(name, "PhoneNumber"):
+		c.Phone = value
+	}
 }
 
 // fact is a text that a payment is settled by. JSON lets a name stand twice, and Daraja's own samples do so, but a fact
@@ -211,15 +292,19 @@ func scalar(raw []byte) string {
 		if plain(raw[1 : len(raw)-1]) {
 			return strings.TrimSpace(string(raw[1 : len(raw)-1]))
 		}
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return strings.TrimSpace(s)
+		return strings.TrimSpace(unquoted(raw))
 	case c == '-', c >= '0' && c <= '9':
 		return string(raw)
 	}
 	return ""
+}
+
+// unquoted is what a JSON string says.
+func unquoted(raw []byte) (s string) {
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
 }
 
 // plain reports whether the inside of a JSON string is what it says, without escapes or bytes that need repair.
