@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -31,12 +32,18 @@ type Client struct {
 	// Resolve finds the address of Edge, anew for every try. nil: the system's resolver, and any of the addresses it
 	// knows.
 	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
+	// Route says which of the machine's addresses is used on the way to the edge; the zero Addr: there is no way. It is
+	// asked twice a second. nil: the kernel is asked.
+	Route func(edge netip.AddrPort) netip.Addr
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
+
+	wall func() time.Time // the wall clock, where a test has its own
 
 	mu      sync.Mutex
 	status  Status
 	address net.Addr // that Edge last had
+	spot    *spot    // as last seen by watch
 }
 
 // What may carry a link.
@@ -72,6 +79,9 @@ func (c *Client) Run(ctx context.Context) error {
 	case len(c.Token) > wire.MaxToken:
 		return fmt.Errorf("tunnel: run: token of %d bytes, over the limit of %d", len(c.Token), wire.MaxToken)
 	}
+	var watching sync.WaitGroup
+	watching.Go(func() { c.watch(ctx) })
+	defer watching.Wait()
 	lost := time.Now()
 	for ctx.Err() == nil {
 		conn, err := c.dial(ctx, lost)

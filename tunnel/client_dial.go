@@ -40,9 +40,13 @@ const (
 var errSilent = errors.New("the edge does not answer")
 
 // dial tries until a handshake is finished, and returns its connection. The only error is that of ctx. lost is since
-// when there is no link.
+// when there is no link. On another network, or after a sleep, it begins anew: what is under way was sent by a way that
+// is no more.
 func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	here := c.here()
+	afresh := func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
+	trying, giveUp := afresh()
 	type result struct {
 		conn conn
 		err  error
@@ -50,6 +54,7 @@ func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 	results := make(chan result, tryAtOnce) // never more than that are running, so none waits to be heard
 	running := 0
 	defer func() {
+		giveUp()
 		cancel()
 		for ; running > 0; running-- {
 			if r := <-results; r.err == nil {
@@ -78,6 +83,16 @@ func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 				}
 			}
 			next = due.C
+		case <-here.left:
+			here = c.here()
+			if !here.from.IsValid() {
+				continue
+			}
+			giveUp()
+			trying, giveUp = afresh()
+			lost = time.Now()
+			due.Reset(0)
+			next = due.C
 		case <-next:
 			if running == tryAtOnce {
 				// The time of the next try has come, and its place has not: it begins when one is free.
@@ -90,10 +105,10 @@ func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 				within, wait = slowWithin, between(slowSoonest, slowLatest)
 			}
 			running++
-			go func() {
+			go func(ctx context.Context) {
 				conn, err := c.try(ctx, within)
 				results <- result{conn, err}
-			}()
+			}(trying)
 			due.Reset(wait)
 		}
 	}
@@ -115,11 +130,7 @@ func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err err
 	if err != nil {
 		return nil, fmt.Errorf("tunnel: resolve %s: %w", c.Edge, err)
 	}
-	listen := c.Listen
-	if listen == nil {
-		listen = listenUDP
-	}
-	socket, err := listen()
+	socket, err := c.listen()
 	if err != nil {
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
@@ -139,7 +150,7 @@ func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err err
 		release()
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
-	return &quicConn{stream: stream, conn: qc, after: release}, nil
+	return &quicConn{stream: stream, conn: qc, after: []func(){release}}, nil
 }
 
 // resolve finds the edge's address. While the resolver is out of order, the last address known has to do.
@@ -161,7 +172,12 @@ func (c *Client) resolve(ctx context.Context) (net.Addr, error) {
 	return c.address, nil
 }
 
-func listenUDP() (net.PacketConn, error) { return net.ListenUDP("udp", nil) }
+func (c *Client) listen() (net.PacketConn, error) {
+	if c.Listen != nil {
+		return c.Listen()
+	}
+	return net.ListenUDP("udp", nil)
+}
 
 // resolveUDP picks any of the addresses, so that one which leads nowhere costs one try and not all.
 func resolveUDP(ctx context.Context, hostport string) (net.Addr, error) {

@@ -13,9 +13,9 @@ import (
 
 const finishWithin = 2 * time.Second // for the batch in hand when the sidecar stops
 
-// clientLink is one link from its Hello on. Four goroutines share it, and link waits for them: one says Hello and then,
-// as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; and the fourth
-// closes the connection when one of the others ends.
+// clientLink is one link from its Hello on. Five goroutines share it, and link waits for them: one says Hello and then,
+// as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; roam follows the
+// machine from network to network; and the fifth closes the connection when one of the others ends.
 type clientLink struct {
 	client  *Client
 	conn    conn
@@ -28,7 +28,7 @@ type clientLink struct {
 // link takes a connection from its Hello to its end and says why it ended.
 func (c *Client) link(ctx context.Context, conn conn) error {
 	l := &clientLink{client: c, conn: conn, inbox: newInbox()}
-	l.heart = &heart{write: l.write, deaf: l.inbox.full, measured: c.measured, began: time.Now()}
+	l.heart = newHeart(l.write, l.inbox.full, c.measured)
 	l.frames = wire.NewReader(hearing{conn, l.heart})
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error {
@@ -44,6 +44,7 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 		if err == nil {
 			g.Go(func() error { return l.read(living, split) })
 			g.Go(func() error { return l.heart.beat(living) })
+			g.Go(func() error { return l.roam(living) })
 			err = l.apply(on, ctx, split)
 		}
 		if ctx.Err() != nil {
@@ -92,6 +93,7 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 		return split{}, endingf(wire.CloseUnavailable, "tunnel: welcome: %w", err)
 	}
 	c.up(welcome, l.conn, asked)
+	l.heart.took(time.Since(asked))
 	c.log().Info("link up", "edge", c.Edge, "remote", l.conn.Remote(), "epoch", welcome.Epoch, "oldest", welcome.Oldest, "head", welcome.Head)
 	return history, nil
 }

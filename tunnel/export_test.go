@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -36,3 +37,6 @@ const (
 	SlowAfter = slowAfter
 	RivalWait = rivalWait
 )
+
+// SetWall gives a Client a wall clock.
+func SetWall(c *Client, wall func() time.Time) { c.wall = wall }

@@ -71,8 +71,11 @@ func closing(err error) (wire.CloseCode, string) {
 type quicConn struct {
 	stream *quic.Stream
 	conn   *quic.Conn
-	after  func() // lets go of what was made for this connection alone
 	once   sync.Once
+
+	mu     sync.Mutex
+	after  []func() // let go of what was made for this connection alone
+	closed bool
 }
 
 func (q *quicConn) Read(b []byte) (int, error) {
@@ -93,8 +96,11 @@ func (q *quicConn) Transport() (name, why string)      { return TransportQUIC, "
 func (q *quicConn) Close(code wire.CloseCode, reason string) {
 	q.once.Do(func() {
 		q.conn.CloseWithError(quic.ApplicationErrorCode(code), reason)
-		if q.after != nil {
-			q.after()
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.closed = true
+		for _, release := range q.after {
+			release()
 		}
 	})
 }

@@ -12,7 +12,8 @@
 //
 // The files, in the order in which things happen: server.go listens, client.go and client_dial.go dial, transport.go is
 // the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
-// client_heartbeat.go notices when the other end is no longer there.
+// client_heartbeat.go notices when the other end is no longer there. client_route.go watches the way to the edge, and
+// client_roam.go follows when it is another one.
 package tunnel
 
 import (
@@ -59,6 +60,7 @@ type Endpoint struct {
 // The clocks of a link.
 const (
 	pingEvery       = 2 * time.Second         // the client's Ping
+	pingAgain       = 500 * time.Millisecond  // after a Ping that nothing answered, or three round trips
 	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
 	idleTimeout     = 4 * time.Second         // without any packet: what the server goes by
 	handshakeWithin = 3 * time.Second         // of the last packet of a handshake that is under way

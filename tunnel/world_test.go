@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +30,8 @@ type world struct {
 	latency time.Duration
 	delay   func(simnet.Packet) time.Duration // instead of latency, if set
 	router  router
-	ports   atomic.Int64 // given away
+	ports   atomic.Int64               // given away
+	from    atomic.Pointer[netip.Addr] // the sidecars' address, as set by move
 	key     [32]byte
 }
 
@@ -64,6 +66,27 @@ func (w *world) dropping(f func(p simnet.Packet) bool) {
 	w.router.mu.Lock()
 	defer w.router.mu.Unlock()
 	w.router.drop = f
+}
+
+// move gives the sidecars' machine another address, or none. What was sent by the old one leads nowhere from now on.
+func (w *world) move(to netip.Addr) {
+	w.from.Store(&to)
+	w.dropping(func(p simnet.Packet) bool {
+		return !w.at(p.From) || !w.at(p.To)
+	})
+}
+
+// at reports whether nobody has moved away from this address.
+func (w *world) at(addr net.Addr) bool {
+	ip := addr.(*net.UDPAddr).AddrPort().Addr().Unmap()
+	return addr.String() == edgeAddr.String() || ip == w.route()
+}
+
+func (w *world) route() netip.Addr {
+	if to := w.from.Load(); to != nil {
+		return *to
+	}
+	return netip.AddrFrom4([4]byte{192, 0, 2, 1})
 }
 
 func everything(simnet.Packet) bool { return true }
@@ -142,9 +165,14 @@ func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Cli
 	c.Client = &tunnel.Client{
 		Edge: "edge.example:443", TLS: w.ca.client(), Token: []byte("secret of " + endpoint), Sink: s, Logger: w.logger("sidecar"),
 		Listen: func() (net.PacketConn, error) {
-			return w.socket(&net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: int(w.ports.Add(1))}), nil
+			from := w.route()
+			if !from.IsValid() {
+				return nil, errors.New("network is unreachable")
+			}
+			return w.socket(&net.UDPAddr{IP: from.AsSlice(), Port: int(w.ports.Add(1))}), nil
 		},
 		Resolve: func(context.Context, string) (net.Addr, error) { return edgeAddr, nil },
+		Route:   func(netip.AddrPort) netip.Addr { return w.route() },
 	}
 	for _, m := range more {
 		m(c.Client)
