@@ -30,6 +30,7 @@ type Server struct {
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
 
+	door    door
 	mu      sync.Mutex
 	seats   map[string]*seat // by endpoint; as many as were ever authorised
 	buffers sync.Pool        // *[]byte, for frames on their way out
@@ -39,15 +40,14 @@ type Server struct {
 // second. It returns nil then, and before that only if pc fails. All it started has ended when it returns. pc remains
 // the caller's to close.
 func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
-	if s.History == nil || s.Authorize == nil || s.TLS == nil {
-		return errors.New("tunnel: serve: a history, an authorizer and a certificate are needed")
+	if err := s.complete(); err != nil {
+		return err
 	}
-	var door door
 	tr := &quic.Transport{
 		Conn:                pc,
 		StatelessResetKey:   (*quic.StatelessResetKey)(s.ResetKey),
-		ConnContext:         door.enter,
-		VerifySourceAddress: door.crowded,
+		ConnContext:         s.door.enter,
+		VerifySourceAddress: s.door.crowded,
 	}
 	defer tr.Close()
 	listener, err := tr.Listen(serverTLS(s.TLS), serverQUIC())
@@ -79,6 +79,13 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 		return nil
 	}
 	return fmt.Errorf("tunnel: serve: %w", err)
+}
+
+func (s *Server) complete() error {
+	if s.History == nil || s.Authorize == nil || s.TLS == nil {
+		return errors.New("tunnel: serve: a history, an authorizer and a certificate are needed")
+	}
+	return nil
 }
 
 // accepted takes a connection whose handshake is finished to its end.
@@ -160,13 +167,21 @@ type placeKey struct{}
 
 // enter lets a new connection begin its handshake, or refuses it when too many stand there.
 func (d *door) enter(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if d.waiting.Add(1) > maxPending {
-		d.waiting.Add(-1)
+	leave, ok := d.open()
+	if !ok {
 		return nil, errors.New("too many connections have not said who they are")
 	}
-	leave := sync.OnceFunc(func() { d.waiting.Add(-1) })
 	context.AfterFunc(ctx, leave)
 	return context.WithValue(ctx, placeKey{}, leave), nil
+}
+
+// open lets somebody in who has to leave again, unless too many stand there.
+func (d *door) open() (leave func(), ok bool) {
+	if d.waiting.Add(1) > maxPending {
+		d.waiting.Add(-1)
+		return nil, false
+	}
+	return sync.OnceFunc(func() { d.waiting.Add(-1) }), true
 }
 
 // crowded asks newcomers to show that they are where they claim to be, once there are many of them: it costs a round

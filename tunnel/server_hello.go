@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -22,6 +23,9 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 	frames := wire.NewReader(first)
 	c.SetReadDeadline(began.Add(helloWithin))
 	frame, err := frames.Read()
+	if e, ok := errors.AsType[*closedError](err); ok && e.code == wire.CloseDone {
+		return nil, fmt.Errorf("tunnel: no hello: %w", err) // a try that came second
+	}
 	if err != nil {
 		return nil, endingf(wire.CloseProtocol, "tunnel: no hello: %w", err)
 	}

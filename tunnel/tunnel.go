@@ -63,6 +63,7 @@ const (
 	pingAgain       = 500 * time.Millisecond  // after a Ping that nothing answered, or three round trips
 	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
 	idleTimeout     = 4 * time.Second         // without any packet: what the server goes by
+	idleMost        = time.Minute             // what a sidecar on a WebSocket may ask for in its place
 	handshakeWithin = 3 * time.Second         // of the last packet of a handshake that is under way
 	helloWithin     = 5 * time.Second         // of the handshake
 	welcomeWithin   = 10 * time.Second        // of the Hello: the edge's disk may be busy

@@ -106,7 +106,7 @@ func runEdge(c *cli.Context) error {
 		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
 	warnOfWords(logger, s.PublicURL)
-	listener, err := listenPublic(s)
+	listener, config, err := listenPublic(s)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func runEdge(c *cli.Context) error {
 		return fmt.Errorf("edge: cannot take sidecars: %w%s", err, portHint(err))
 	}
 	defer conn.Close()
-	e, err := edge.Open(c.Context, edge.Config{Dir: s.Data, HTTP: listener, UDP: conn, PublicURL: s.PublicURL, Logger: logger})
+	e, err := edge.Open(c.Context, edge.Config{Dir: s.Data, HTTP: listener, TLS: config, UDP: conn, PublicURL: s.PublicURL, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -125,30 +125,27 @@ func runEdge(c *cli.Context) error {
 	return endedByRequest(c.Context, e.Run(c.Context))
 }
 
-// listenPublic opens the port that Safaricom posts to. Without a certificate it must be a port that only this machine
+// listenPublic opens the port that Safaricom posts to, and says what to do TLS with there: nil is none. Without a certificate it must be a port that only this machine
 // reaches, or one that somebody said a proxy stands in front of.
-func listenPublic(s edgeSettings) (net.Listener, error) {
+func listenPublic(s edgeSettings) (net.Listener, *tls.Config, error) {
 	withTLS := s.CertificateFile != "" || s.KeyFile != ""
 	if !withTLS && !s.PlainHTTP && !isLoopback(s.Listen) {
-		return nil, fmt.Errorf("edge: %s is public and there is no certificate: give --certificate-file and --key-file, "+
+		return nil, nil, fmt.Errorf("edge: %s is public and there is no certificate: give --certificate-file and --key-file, "+
 			"or --plain-http where a proxy has it", s.Listen)
 	}
 	var config *tls.Config
 	if withTLS {
 		certificate, err := tls.LoadX509KeyPair(s.CertificateFile, s.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("edge: certificate: %w", err)
+			return nil, nil, fmt.Errorf("edge: certificate: %w", err)
 		}
 		config = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("edge: cannot take callbacks: %w%s", err, portHint(err))
+		return nil, nil, fmt.Errorf("edge: cannot take callbacks: %w%s", err, portHint(err))
 	}
-	if config != nil {
-		listener = tls.NewListener(listener, config)
-	}
-	return listener, nil
+	return listener, config, nil
 }
 
 // warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.

@@ -7,12 +7,13 @@
 //	                                                         ▲
 //	                           hodi edge add SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, ingress.go is the public HTTP, directory.go knows the endpoints with their
+// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, directory.go knows the endpoints with their
 // keys and tokens, identity.go is what is kept on disk beside the database, admin.go is the operator's socket.
 package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,10 +34,11 @@ import (
 // Config is what an edge is made of.
 type Config struct {
 	Dir       string         // state: edge.db, keys, lock, admin socket; required
-	HTTP      net.Listener   // where callbacks arrive; required; may be a TLS listener
+	HTTP      net.Listener   // where callbacks arrive, and sidecars that cannot use UDP; required; TLS is the edge's affair
+	TLS       *tls.Config    // with the public certificate; nil: callbacks come without TLS. Sidecars never do
 	UDP       net.PacketConn // where sidecars arrive; required
 	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
-	PublicURL string         // base of callback addresses; default "http://" and the address of HTTP
+	PublicURL string         // base of callback addresses; default "http://" or "https://" and the address of HTTP
 	Limits    journal.Limits // for each endpoint; the zero value is the journal's default
 	Drain     time.Duration  // for requests that are under way when Run is told to end; default 3 s
 	Logger    *slog.Logger   // default: nothing is logged
@@ -67,6 +69,9 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	}
 	if c.PublicURL == "" {
 		c.PublicURL = "http://" + c.HTTP.Addr().String()
+		if c.TLS != nil {
+			c.PublicURL = "https://" + c.HTTP.Addr().String()
+		}
 	}
 	e := &Edge{config: c, log: c.Logger}
 	defer func() {
@@ -109,8 +114,14 @@ func (e *Edge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var parts sync.WaitGroup
+	port := newPort(e.config.HTTP, e.config.TLS, e.tunnel.WebSocketTLS(), e.log)
+	parts.Go(func() {
+		if err := port.serve(); err != nil {
+			cancel(fmt.Errorf("edge: serve: %w", err))
+		}
+	})
 	public := e.ingress.server(e.log)
-	e.serve(&parts, cancel, public, e.config.HTTP)
+	e.serve(&parts, cancel, public, &port.callbacks)
 	admin := e.adminServer()
 	if l := e.adminListener(); l != nil {
 		e.serve(&parts, cancel, admin, l)
@@ -120,10 +131,16 @@ func (e *Edge) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("edge: tunnel: %w", err))
 		}
 	})
+	parts.Go(func() {
+		if err := e.tunnel.ServeWebSocket(ctx, &port.links); err != nil {
+			cancel(fmt.Errorf("edge: tunnel: %w", err))
+		}
+	})
 	e.ingress.ready.Store(true)
 
 	<-ctx.Done()
 	e.ingress.ready.Store(false)
+	port.stop()
 	drain, done := context.WithTimeout(context.Background(), e.config.Drain)
 	defer done()
 	for _, s := range []*server{public, admin} {

@@ -13,6 +13,8 @@ const (
 	Version    = 1                      // of this protocol; in Hello
 	ALPN       = "hodi/1"               // over QUIC
 	ServerName = "tunnel.hodi.internal" // in TLS: what the edge's private certificate is for
+	Path       = "/tunnel"              // of a WebSocket
+	IdleHeader = "Hodi-Idle"            // of its request: milliseconds that the sidecar may be silent
 )
 
 // Bounds. A frame past them is refused before its body is read.
