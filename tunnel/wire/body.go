@@ -3,12 +3,13 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 )
 
 // The bodies of the frames, in the order of a conversation: how long, written, read. Integers are big-endian.
 
-func (h *Hello) size() int { return 2 + 16 + 8 + 8 + 8 + 2 + len(h.Token) }
+func (h *Hello) size() int { return 2 + 16 + 8 + 8 + 8 + 4 + 2 + len(h.Token) }
 
 func (h *Hello) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, h.Version)
@@ -16,6 +17,7 @@ func (h *Hello) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Cursor.Epoch))
 	b = binary.BigEndian.AppendUint64(b, h.Cursor.Seq)
 	b = append(b, h.Cursor.Sum[:]...)
+	b = appendSpan(b, h.Idle)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Token)))
 	return append(b, h.Token...)
 }
@@ -30,6 +32,7 @@ func (h *Hello) decode(b body) body {
 	h.Cursor.Epoch = Epoch(b.uint64())
 	h.Cursor.Seq = b.uint64()
 	copy(h.Cursor.Sum[:], b.bytes(8))
+	h.Idle = b.span()
 	h.Token = b.bytes(int(b.uint16()))
 	return b
 }
@@ -91,12 +94,14 @@ func (*Ping) size() int { return pingSize }
 
 func (p *Ping) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.Nonce)
-	return append(b, make([]byte, pingSize-8)...)
+	b = appendSpan(b, p.Wait)
+	return append(b, make([]byte, pingSize-8-4)...)
 }
 
 func (p *Ping) decode(b body) body {
 	p.Nonce = b.uint64()
-	for _, zero := range b.bytes(pingSize - 8) {
+	p.Wait = b.span()
+	for _, zero := range b.bytes(pingSize - 8 - 4) {
 		b.dirty = b.dirty || zero != 0
 	}
 	return b
@@ -164,5 +169,12 @@ func (b *body) uint64() uint64 {
 	}
 	return 0
 }
+
+// A span of time is 32 bits of milliseconds.
+func appendSpan(b []byte, d time.Duration) []byte {
+	return binary.BigEndian.AppendUint32(b, uint32(min(max(d.Milliseconds(), 0), math.MaxUint32)))
+}
+
+func (b *body) span() time.Duration { return time.Duration(b.uint32()) * time.Millisecond }
 
 func (b *body) time() time.Time { return time.UnixMilli(int64(b.uint64())).UTC() }

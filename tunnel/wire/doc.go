@@ -65,14 +65,16 @@
 //	│ type   │ length of the body       │ body ...
 //	└────────┴──────────────────────────┴──────────────────────
 //
-//	0x01 Hello     sidecar → edge      length 44 + token, at most 4096
+//	0x01 Hello     sidecar → edge      length 48 + token, at most 4096
 //	        0  u16  version            1. What follows in a Hello of another version is unknown to this one
 //	        2  16B  instance           random: tells two machines with one identity from one that came back
 //	       18  u64  cursor: epoch      0: none
 //	       26  u64  cursor: seq
 //	       34   8B  cursor: checksum
-//	       42  u16  length of token    at most 1024
-//	       44       token
+//	       42  u32  idle               milliseconds without a byte from the sidecar, after which the edge may take the
+//	                                   link for dead; 0, or more than 60000: 60000
+//	       46  u16  length of token    at most 1024
+//	       48       token
 //
 //	0x02 Welcome   edge → sidecar      length 34 + callback, at most 4096
 //	        0  u64  epoch
@@ -99,13 +101,18 @@
 //
 //	0x05 Ping      either way          length 28
 //	        0  u64  nonce
-//	        8  20B  zeros
+//	        8  u32  wait               milliseconds that the edge waits before its Pong; more than 60000: 60000
+//	       12  16B  zeros
 //
 //	0x06 Pong      either way          length 8
 //	        0  u64  nonce
 //
 //	0x07 Call      reserved: edge → sidecar, a question with an id and a deadline (validation, lookup, bill)
 //	0x08 Reply     reserved: sidecar → edge, its answer
+//
+// A Ping is answered at once, unless it says wait. Then the Pong comes so much later: a sidecar that asks so and keeps
+// silent meanwhile learns whether whatever is on the way (NAT, a firewall) still lets the edge speak first after such a
+// silence, as it will have to with a callback. While a Pong waits, another Ping with wait takes its place.
 //
 // The checksum of an entry is the first 8 bytes of SHA-256 over the body of its frame. A Ping is padded so that its
 // packet is long enough for a restarted edge to answer it with a stateless reset.

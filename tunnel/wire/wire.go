@@ -15,6 +15,7 @@ const (
 	ServerName = "tunnel.hodi.internal" // in TLS: what the edge's private certificate is for
 	Path       = "/tunnel"              // of a WebSocket
 	IdleHeader = "Hodi-Idle"            // of its request: milliseconds that the sidecar may be silent
+	MaxIdle    = time.Minute            // that a sidecar may ask for, in Hello and in a Ping
 )
 
 // Bounds. A frame past them is refused before its body is read.
@@ -102,6 +103,7 @@ type Hello struct {
 	Instance [16]byte // drawn at random when the sidecar's data folder was made, and again when its process starts elsewhere
 	Token    []byte
 	Cursor   Cursor
+	Idle     time.Duration // how long the edge may hear nothing before it takes the link for dead, in milliseconds; 0: MaxIdle
 }
 
 // Welcome is the edge's first word: the history that it is going to send.
@@ -129,7 +131,10 @@ type Ack struct{ Seq uint64 }
 
 // Ping asks for a Pong with the same nonce. With its header it is 32 bytes long: shorter, and an edge that was restarted
 // would not answer the packet with a stateless reset.
-type Ping struct{ Nonce uint64 }
+type Ping struct {
+	Nonce uint64
+	Wait  time.Duration // before the Pong, in milliseconds: the edge is asked whether it can still be heard by then
+}
 
 // Pong answers a Ping.
 type Pong struct{ Nonce uint64 }

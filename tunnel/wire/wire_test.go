@@ -60,6 +60,7 @@ func (s said) frame(t testing.TB) Frame {
 		Instance, Sum, Token     string
 		Epoch                    Epoch
 		Seq, Oldest, Head, Nonce uint64
+		Idle, Wait               int64 // milliseconds
 		Time, Received           time.Time
 		Callback, Ref, Remote    string
 		Kind                     Kind
@@ -79,7 +80,7 @@ func (s said) frame(t testing.TB) Frame {
 	}
 	switch s.name {
 	case "hello":
-		h := &Hello{Version: f.Version, Token: unhex(f.Token), Cursor: Cursor{Epoch: f.Epoch, Seq: f.Seq}}
+		h := &Hello{Version: f.Version, Token: unhex(f.Token), Cursor: Cursor{Epoch: f.Epoch, Seq: f.Seq}, Idle: time.Duration(f.Idle) * time.Millisecond}
 		copy(h.Instance[:], unhex(f.Instance))
 		copy(h.Cursor.Sum[:], unhex(f.Sum))
 		return h
@@ -90,7 +91,7 @@ func (s said) frame(t testing.TB) Frame {
 	case "ack":
 		return &Ack{f.Seq}
 	case "ping":
-		return &Ping{f.Nonce}
+		return &Ping{f.Nonce, time.Duration(f.Wait) * time.Millisecond}
 	case "pong":
 		return &Pong{f.Nonce}
 	}
