@@ -6,7 +6,7 @@ FUZZ      ?= 20s
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 CHROMIUM   = chromium chromium-browser google-chrome chrome # as cmd/hodi/browser_test.go looks for it
 
-.PHONY: all build test lint bench fuzz cross
+.PHONY: all build test lint bench fuzz cross powercut
 
 all: lint test
 
@@ -25,6 +25,9 @@ lint: ## gofmt, go vet, staticcheck
 
 bench: ## the speed of each part, and of the whole path
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+powercut: ## the power cut of the tests, at every write of a longer day
+	HODI_POWERCUT_PAYMENTS=40 $(GO) test -count=1 -timeout 30m -run AnsweredIsLostInAPowerCut -v ./cmd/hodi
 
 fuzz: ## every fuzz target for $(FUZZ)
 	@for package in $$($(GO) list ./...); do \

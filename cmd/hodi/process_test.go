@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,7 +23,20 @@ import (
 // TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
 // real processes of it.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hodi": main})
+	testscript.Main(m, map[string]func(){"hodi": main, "checkpoint": checkpoint})
+}
+
+// checkpoint is a command of the tests: it has SQLite move the log of a database into the database.
+func checkpoint() {
+	db, err := sql.Open("sqlite", "file:"+os.Args[1]+"?_pragma=busy_timeout(10000)")
+	if err == nil {
+		_, err = db.Exec("PRAGMA wal_checkpoint(RESTART)")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0) // without closing, which would be the last to close if the house were killed just now
 }
 
 func TestCommandsAsAUserTypesThem(t *testing.T) {
