@@ -64,9 +64,7 @@ func (s *Sidecar) feed(ctx context.Context, session, after string) (*feed, error
 		m := snapshot.Message
 		m.Gap = gap
 		f.id = m.ID
-		if f.greeting, err = json.Marshal(m); err != nil {
-			return nil, err
-		}
+		f.greeting = m.Append(nil)
 		if !gap && m.Data.Status.Ended() {
 			f.replay = m.Data.PaymentID
 		}
@@ -154,10 +152,7 @@ func (s *Sidecar) tell(f *feed, to transport, e hub.Event) error {
 		}
 		if f.gap {
 			f.gap, m.Gap = false, true
-			var err error
-			if data, err = json.Marshal(m); err != nil {
-				return err
-			}
+			data = m.Append(nil)
 		}
 	}
 	return to.event(s.cursor(e.Seq), data)
@@ -180,11 +175,7 @@ func (s *Sidecar) tellAgain(ctx context.Context, f *feed, to transport) error {
 	}
 	f.replay = ""
 	m.Type, m.Replay, m.Final = push.PaymentCompleted, true, true
-	message, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return to.event(s.cursor(snapshot.SessionSeq), message)
+	return to.event(s.cursor(snapshot.SessionSeq), m.Append(nil))
 }
 
 // waitForNews waits until the session's state is another than the one at a place in the history.

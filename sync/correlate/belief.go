@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"crypto/hmac"
 	"fmt"
 
 	"github.com/hodihq/hodi/sync/daraja"
@@ -26,7 +27,8 @@ type verdict struct {
 //	success of another amount,  not believed (but in development)
 //	or of none
 func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
-	id, ours, right := x.t.readRef(e.Ref)
+	id, code, ours := splitRef(e.Ref)
+	right := ours && hmac.Equal([]byte(code), []byte(x.t.mac(id)))
 	var named *Payment
 	if ours {
 		p, found, err := x.payment(id)

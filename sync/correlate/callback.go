@@ -285,7 +285,7 @@ func (x *tx) matchParked(p *Payment) (*Payment, error) {
 func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session string, cb *Callback, merchant string) error {
 	cb.ID, cb.Received, cb.Session, cb.Ref = at.String(), e.Received.UTC(), session, e.Ref
 	cb.Remote, cb.Header, cb.Body = e.Remote, e.Header, e.Body
-	if id, ours, _ := x.t.readRef(e.Ref); ours {
+	if id, _, ours := splitRef(e.Ref); ours {
 		cb.Ref = id
 	}
 	_, err := x.do.insertCallback.ExecContext(context.Background(), int64(at.Epoch), int64(at.Seq), cb.State, cb.Error, cb.PaymentID, session, merchant,

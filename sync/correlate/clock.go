@@ -73,7 +73,7 @@ func (t *Table) Asked(ctx context.Context, paymentID string) error {
 		}
 		q := *p
 		q.askedAt = x.now
-		return x.askAgain(q, again)
+		return x.askAgain(q, again), nil
 	})
 	return err
 }
@@ -84,22 +84,20 @@ func (t *Table) Unaskable(ctx context.Context, paymentID string) error {
 		if !p.Asking() {
 			return p, nil
 		}
-		return x.askAgain(*p, time.Time{})
+		return x.askAgain(*p, time.Time{}), nil
 	})
 	return err
 }
 
 // askAgain notes when Daraja is asked next about a payment; zero: never. Then subscribers are told, who were promised
 // that we check.
-func (x *tx) askAgain(p Payment, at time.Time) (*Payment, error) {
+func (x *tx) askAgain(p Payment, at time.Time) *Payment {
 	told := p.Status == push.Unknown && p.Asking() && at.IsZero()
 	p.askAt = at
 	if told {
-		if err := x.emit(&p, push.PaymentUpdate, ""); err != nil {
-			return nil, err
-		}
+		x.emit(&p, push.PaymentUpdate, "")
 	}
-	return x.put(p), nil
+	return x.put(p)
 }
 
 // Answer folds in what Daraja answered when it was asked. A success counts at once; a failure when two answers at least

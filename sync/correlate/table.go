@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"net/url"
 	"os"
@@ -79,6 +80,9 @@ type Table struct {
 	merchants *lru.Cache[string, string]    // MerchantRequestID to payment id
 	sessions  *lru.Cache[string, *checkout] // by id
 
+	signing sync.Mutex
+	signer  hash.Hash // makes the codes of refs; keeping it is most of what one costs
+
 	epoch  uint64
 	head   atomic.Uint64
 	base   atomic.Pointer[string] // of callback addresses
@@ -112,7 +116,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), spot: make(map[uint64]spot)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), spot: make(map[uint64]spot), signer: hmac.New(sha256.New, cfg.Key)}
 	if t.payments, err = lru.New[string, *Payment](cfg.CacheSize); err != nil {
 		return nil, err
 	}
@@ -223,18 +227,20 @@ func (t *Table) wakeUp() {
 func (t *Table) Ref(paymentID string) string { return paymentID + t.mac(paymentID) }
 
 func (t *Table) mac(paymentID string) string {
-	h := hmac.New(sha256.New, t.cfg.Key)
-	h.Write([]byte(paymentID))
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	t.signing.Lock()
+	defer t.signing.Unlock()
+	t.signer.Reset()
+	t.signer.Write([]byte(paymentID))
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(t.signer.Sum(sum[:0])[:16])
 }
 
-// readRef takes a ref apart. What does not have the form of a ref is not ours: an app may end its addresses as it likes.
-func (t *Table) readRef(ref string) (paymentID string, ours, right bool) {
+// splitRef takes a ref apart. What does not have the form of a ref is not ours: an app may end its addresses as it likes.
+func splitRef(ref string) (paymentID, code string, ours bool) {
 	if len(ref) != 64 || !isHex(ref) {
-		return "", false, false
+		return "", "", false
 	}
-	id := ref[:32]
-	return id, true, hmac.Equal([]byte(ref[32:]), []byte(t.mac(id)))
+	return ref[:32], ref[32:], true
 }
 
 func isHex(s string) bool {

@@ -1,9 +1,9 @@
 package correlate
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -26,6 +26,7 @@ type tx struct {
 	opened    []string // sessions that changed
 	counts    map[string]int64
 	events    []Event
+	scratch   []byte // in which events are encoded
 	spot      map[uint64]spot
 	wrote     bool // something is to be committed
 	wake      bool // something may be due earlier
@@ -325,9 +326,7 @@ func (x *tx) apply(p *Payment, f fact) (*Payment, string, error) {
 		if f.kind == factCallback {
 			callback = f.place.String()
 		}
-		if err := x.emit(&next, event, callback); err != nil {
-			return nil, "", err
-		}
+		x.emit(&next, event, callback)
 	}
 	return x.put(next), event, nil
 }
@@ -339,7 +338,7 @@ func sooner(next, was time.Time) bool {
 
 // emit gives an event its number. The events of a payment are a chain from the newest to the oldest, so that a session's
 // events are found without an index that every event would have to be entered in.
-func (x *tx) emit(p *Payment, kind, callback string) error {
+func (x *tx) emit(p *Payment, kind, callback string) {
 	seq := x.t.head.Load() + uint64(len(x.events)) + 1
 	m := push.Message{
 		Type:     kind,
@@ -350,13 +349,9 @@ func (x *tx) emit(p *Payment, kind, callback string) error {
 		Callback: callback,
 		Data:     p.Data(),
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	x.events = append(x.events, Event{Seq: seq, Session: p.Session, Message: m, Encoded: b, prev: p.event})
+	x.scratch = m.Append(x.scratch[:0])
+	x.events = append(x.events, Event{Seq: seq, Session: p.Session, Message: m, Encoded: bytes.Clone(x.scratch), prev: p.event})
 	p.event = seq
-	return nil
 }
 
 // prune removes events that are older than what is kept: now and then, a bounded number at a time, and never the newest,

@@ -76,7 +76,7 @@ type Cursor struct {
 	Seq   uint64
 }
 
-func (c Cursor) String() string { return fmt.Sprintf("%012x-%016x", c.Epoch, c.Seq) }
+func (c Cursor) String() string { return string(c.append(make([]byte, 0, 29))) }
 
 // IsZero reports whether the cursor is of no history.
 func (c Cursor) IsZero() bool { return c == Cursor{} }
@@ -95,7 +95,7 @@ func ParseCursor(s string) (Cursor, error) {
 }
 
 // MarshalText gives the text form.
-func (c Cursor) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+func (c Cursor) MarshalText() ([]byte, error) { return c.append(nil), nil }
 
 // UnmarshalText reads the text form.
 func (c *Cursor) UnmarshalText(b []byte) (err error) {
@@ -107,19 +107,7 @@ func (c *Cursor) UnmarshalText(b []byte) (err error) {
 // number or from a string that holds one.
 type Money int64
 
-func (m Money) String() string {
-	sign, n := "", int64(m)
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	switch {
-	case n%100 == 0:
-		return sign + strconv.FormatInt(n/100, 10)
-	case n%10 == 0:
-		return fmt.Sprintf("%s%d.%d", sign, n/100, n%100/10)
-	}
-	return fmt.Sprintf("%s%d.%02d", sign, n/100, n%100)
-}
+func (m Money) String() string { return string(m.append(nil)) }
 
 // ParseMoney reads a plain decimal number of shillings. More than two decimals are an error unless they are zeros.
 func ParseMoney(s string) (Money, error) {
@@ -152,7 +140,7 @@ func ParseMoney(s string) (Money, error) {
 }
 
 // MarshalJSON writes a number.
-func (m Money) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
+func (m Money) MarshalJSON() ([]byte, error) { return m.append(nil), nil }
 
 // UnmarshalJSON reads a number, or a string that holds one.
 func (m *Money) UnmarshalJSON(b []byte) (err error) {
@@ -171,12 +159,7 @@ func (m *Money) UnmarshalJSON(b []byte) (err error) {
 type ResultCode string
 
 // MarshalJSON writes a number or a string.
-func (c ResultCode) MarshalJSON() ([]byte, error) {
-	if n, err := strconv.ParseUint(string(c), 10, 32); err == nil && strconv.FormatUint(n, 10) == string(c) {
-		return []byte(c), nil
-	}
-	return json.Marshal(string(c))
-}
+func (c ResultCode) MarshalJSON() ([]byte, error) { return c.append(nil), nil }
 
 // UnmarshalJSON reads a number or a string.
 func (c *ResultCode) UnmarshalJSON(b []byte) error {
@@ -199,4 +182,4 @@ const timeForm = "2006-01-02T15:04:05.000Z"
 func (t Time) String() string { return t.UTC().Format(timeForm) }
 
 // MarshalJSON writes a string.
-func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }
+func (t Time) MarshalJSON() ([]byte, error) { return t.append(nil), nil }
