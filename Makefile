@@ -25,6 +25,7 @@ lint: ## gofmt, go vet, staticcheck
 
 bench: ## the speed of each part, and of the whole path
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./cmd/hodi bench
 
 powercut: ## the power cut of the tests, at every write of a longer day
 	HODI_POWERCUT_PAYMENTS=40 $(GO) test -count=1 -timeout 30m -run AnsweredIsLostInAPowerCut -v ./cmd/hodi

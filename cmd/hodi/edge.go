@@ -27,6 +27,7 @@ func edgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
 			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
+			debugFlag(),
 		},
 		Action: runEdge,
 		Subcommands: []*cli.Command{
@@ -106,6 +107,11 @@ func runEdge(c *cli.Context) error {
 		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
 	warnOfWords(logger, s.PublicURL)
+	stopDebug, err := serveDebug(c, logger)
+	if err != nil {
+		return err
+	}
+	defer stopDebug()
 	listener, config, err := listenPublic(s)
 	if err != nil {
 		return err

@@ -42,6 +42,9 @@ func writeHelp(w io.Writer, app *cli.App, l line) {
 
 	var rows [][2]string
 	for _, command := range commands {
+		if command.Hidden {
+			continue
+		}
 		rows = append(rows, [2]string{name + " " + command.Name, command.Usage})
 	}
 	if len(rows) > 0 {
@@ -53,6 +56,9 @@ func writeHelp(w io.Writer, app *cli.App, l line) {
 	settable, example := true, ""
 	for _, f := range flags {
 		flag := f.(cli.DocGenerationFlag)
+		if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
+			continue
+		}
 		placeholder, what := placeholder(flag)
 		if value := flag.GetValue(); flag.TakesValue() && value != "" && value != "[]" {
 			what += " (" + value + ")"

@@ -29,6 +29,7 @@ func sidecarCommand() *cli.Command {
 			&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_UNKNOWN_AFTER"}},
 			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
 			&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
+			debugFlag(),
 		},
 		Action: runSidecar,
 	}
@@ -83,6 +84,11 @@ func runSidecar(c *cli.Context) error {
 	if s.AcceptCallbacks {
 		warnOfWords(logger, s.PublicURL)
 	}
+	stopDebug, err := serveDebug(c, logger)
+	if err != nil {
+		return err
+	}
+	defer stopDebug()
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fmt.Errorf("sidecar: cannot serve the app: %w%s", err, portHint(err))

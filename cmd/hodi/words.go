@@ -102,7 +102,7 @@ func strict(path string, command *cli.Command) {
 
 func refuseLeftovers(c *cli.Context, path string, commands []*cli.Command) error {
 	word := c.Args().First()
-	if len(commands) == 0 && word != "" {
+	if len(names(commands)) == 0 && word != "" {
 		return fmt.Errorf("%s: takes no argument, but there is %q (%s --help lists the flags)", bare(path), word, path)
 	}
 	if word == "" {
@@ -115,7 +115,9 @@ func refuseLeftovers(c *cli.Context, path string, commands []*cli.Command) error
 func names(commands []*cli.Command) []string {
 	var all []string
 	for _, command := range commands {
-		all = append(all, command.Name)
+		if !command.Hidden {
+			all = append(all, command.Name)
+		}
 	}
 	return all
 }
