@@ -153,12 +153,12 @@ func (s *scanner) string() bool {
 
 // escape passes what may stand behind a backslash.
 func (s *scanner) escape() bool {
-	c := s.next()
-	s.at++
-	switch c {
+	switch s.next() {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		s.at++
 		return true
 	case 'u':
+		s.at++
 		for range 4 {
 			switch c := s.next(); {
 			case c >= '0' && c <= '9', c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
