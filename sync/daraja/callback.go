@@ -141,7 +141,9 @@ func (n *notice) callback(at **stkCallback) bool {
 
 func (n *notice) scalar(s *string) bool {
 	raw, ok := n.value()
-	*s = scalar(raw)
+	if ok {
+		*s = scalar(raw)
+	}
 	return ok
 }
 
