@@ -14,8 +14,9 @@ const module = "github.com/hodihq/hodi/"
 var mayImport = map[string][]string{
 	"cmd/hodi":       {"..."},
 	"cmd/hodi/bench": {"sync/correlate", "tunnel", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
-	"daemon/edge":    {"tunnel/...", "systemd"},
-	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/sidecar/pages", "client/web", "systemd"},
+	"daemon/backup":  {},
+	"daemon/edge":    {"tunnel/...", "daemon/backup", "systemd"},
+	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/backup", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
 	"tunnel/journal": {"tunnel/wire"},
