@@ -138,14 +138,10 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 			t.Close()
 		}
 	}()
-	path, err := filepath.Abs(cfg.Path)
+	file, err := dataSource(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
-	if path = filepath.ToSlash(path); path[0] != '/' {
-		path = "/" + path // C:/...
-	}
-	file := (&url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(10000)&_pragma=synchronous(full)"}).String()
 	if t.db, err = sql.Open("sqlite", file+"&_pragma=journal_mode(wal)&_pragma=cache_size(-8000)&_txlock=immediate"); err != nil {
 		return nil, err
 	}
@@ -169,6 +165,19 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	t.read.SetMaxIdleConns(2)
 	t.wakeUp() // what came due while nobody ran
 	return t, nil
+}
+
+// dataSource says how SQLite is to open the file.
+func dataSource(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if path = filepath.ToSlash(path); path[0] != '/' {
+		path = "/" + path // C:/...
+	}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: "_pragma=busy_timeout(10000)&_pragma=synchronous(full)"}
+	return u.String(), nil
 }
 
 // load reads the few things that the writer keeps in mind.
