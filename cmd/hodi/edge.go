@@ -30,7 +30,7 @@ func edgeCommand() *cli.Command {
 			debugFlag(),
 		},
 		Action: runEdge,
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{
 				Name: "add", Usage: "add an endpoint for a sidecar, and write what the sidecar needs", ArgsUsage: "NAME",
 				Description: "Asks the edge that runs on this machine. Writes two files, token and ca.crt, to be carried to the sidecar; the token is told this once.",
@@ -55,7 +55,7 @@ func edgeCommand() *cli.Command {
 						Action: taking(2, "the names of an endpoint and of its key: hodi edge key retire SHOP KEY", retireKey)},
 				},
 			},
-		},
+		}, backupCommands("edge", []cli.Flag{data}, backupEdge, restoreEdge)...),
 	}
 }
 

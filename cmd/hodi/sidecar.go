@@ -12,15 +12,18 @@ import (
 )
 
 func sidecarCommand() *cli.Command {
+	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/sidecar/default for root, else your state folder", EnvVars: []string{"HODI_SIDECAR_DATA"}}
+	ca := &cli.StringFlag{Name: "ca-file", Usage: "trust the edge by the CA in `FILE`: ca.crt of hodi edge add", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}}
+	token := &cli.StringFlag{Name: "token-file", Usage: "prove this sidecar by the token in `FILE`: token of hodi edge add", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}}
 	return &cli.Command{
 		Name:  "sidecar",
 		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/sidecar/default for root, else your state folder", EnvVars: []string{"HODI_SIDECAR_DATA"}},
+			data,
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
 			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
-			&cli.StringFlag{Name: "ca-file", Usage: "trust the edge by the CA in `FILE`: ca.crt of hodi edge add", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}},
-			&cli.StringFlag{Name: "token-file", Usage: "prove this sidecar by the token in `FILE`: token of hodi edge add", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}},
+			ca,
+			token,
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
 			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
@@ -31,8 +34,30 @@ func sidecarCommand() *cli.Command {
 			&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
 			debugFlag(),
 		},
-		Action: runSidecar,
+		Action:      runSidecar,
+		Subcommands: backupCommands("sidecar", []cli.Flag{data, ca, token}, backupSidecar, restoreSidecar),
 	}
+}
+
+// sidecarConfig is what all commands of the sidecar need to know.
+func sidecarConfig(c *cli.Context) (sidecarSettings, error) {
+	settings, folder, err := loadFile(c)
+	if err != nil {
+		return sidecarSettings{}, err
+	}
+	return sidecarState(c, settings.Sidecar, folder)
+}
+
+// sidecarState puts flags over what a file says about where things lie.
+func sidecarState(c *cli.Context, s sidecarSettings, folder string) (_ sidecarSettings, err error) {
+	s.CAFile, s.TokenFile = within(folder, s.CAFile), within(folder, s.TokenFile)
+	over(c, "data", &s.Data)
+	over(c, "ca-file", &s.CAFile)
+	over(c, "token-file", &s.TokenFile)
+	if s.Data == "" {
+		s.Data, err = stateDir("sidecar/default")
+	}
+	return s, err
 }
 
 func runSidecar(c *cli.Context) error {
@@ -40,13 +65,12 @@ func runSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s := settings.Sidecar
-	s.CAFile, s.TokenFile = within(folder, s.CAFile), within(folder, s.TokenFile)
-	over(c, "data", &s.Data)
+	s, err := sidecarState(c, settings.Sidecar, folder)
+	if err != nil {
+		return err
+	}
 	over(c, "listen", &s.Listen)
 	over(c, "edge", &s.Edge)
-	over(c, "ca-file", &s.CAFile)
-	over(c, "token-file", &s.TokenFile)
 	over(c, "daraja-url", &s.DarajaURL)
 	over(c, "public-url", &s.PublicURL)
 	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
@@ -58,11 +82,6 @@ func runSidecar(c *cli.Context) error {
 	}
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
-	}
-	if s.Data == "" {
-		if s.Data, err = stateDir("sidecar/default"); err != nil {
-			return err
-		}
 	}
 	if s.Edge != "" && (s.CAFile == "" || s.TokenFile == "") {
 		return errors.New("sidecar: --edge needs --ca-file and --token-file: hodi edge add SHOP, on the edge, writes both")

@@ -7,8 +7,9 @@
 //	                                                         ▲
 //	                           hodi edge add SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, directory.go knows the endpoints with their
-// keys and tokens, identity.go is what is kept on disk beside the database, admin.go is the operator's socket.
+// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
+// directory.go knows the endpoints with their keys and tokens, identity.go is what is kept on disk beside the database,
+// admin.go is the operator's socket, backup.go makes a copy of it all and puts it back.
 package edge
 
 import (
@@ -85,10 +86,13 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if e.lock, err = lock(c.Dir); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
+	if err := state.Finish(c.Dir); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
 	if e.identity, err = loadIdentity(c.Dir); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	db := filepath.Join(c.Dir, "edge.db")
+	db := filepath.Join(c.Dir, databaseFile)
 	if e.directory, err = openDirectory(ctx, db, strings.TrimRight(c.PublicURL, "/")); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}

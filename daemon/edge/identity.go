@@ -24,6 +24,14 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
+// The files in Dir.
+const (
+	databaseFile = "edge.db"
+	caFile       = "ca.crt"
+	caKeyFile    = "ca.key"
+	resetKeyFile = "reset.key"
+)
+
 // identity is what an edge is recognised by: a private certificate authority, which sidecars pin and which signs for
 // nothing but the tunnel's server name; and the key of stateless resets. Both are made at the first start.
 type identity struct {
@@ -44,7 +52,7 @@ const (
 
 func loadIdentity(dir string) (*identity, error) {
 	id := new(identity)
-	crt, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "ca.key")
+	crt, key := filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile)
 	keyPEM, err := os.ReadFile(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(crt); err == nil {
@@ -77,7 +85,7 @@ func loadIdentity(dir string) (*identity, error) {
 	if !id.key.PublicKey.Equal(id.ca.PublicKey) {
 		return nil, fmt.Errorf("%s and %s do not belong together", crt, key)
 	}
-	id.reset, err = loadResetKey(filepath.Join(dir, "reset.key"))
+	id.reset, err = loadResetKey(filepath.Join(dir, resetKeyFile))
 	return id, err
 }
 

@@ -5,7 +5,8 @@
 // folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel. stream.go is one reader of the history, whatever the
-// transport: websocket.go and sse.go. pages.go serves what people see, status.go says how the sidecar is.
+// transport: websocket.go and sse.go. pages.go serves what people see, status.go says how the sidecar is, backup.go makes
+// a copy of what is on disk and puts it back.
 package sidecar
 
 import (
@@ -115,6 +116,9 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 		return nil, err
 	}
 	if s.lock, err = lockDir(config.Dir); err != nil {
+		return nil, err
+	}
+	if err := state.Finish(config.Dir); err != nil {
 		return nil, err
 	}
 	refs, err := loadKey(config.Dir, callbackKey, 32)

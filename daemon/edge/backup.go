@@ -1,0 +1,41 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/hodihq/hodi/daemon/backup"
+	"github.com/hodihq/hodi/tunnel/journal"
+)
+
+// state is what an edge must not lose. What else lies in its folder is made anew: the lock and the operator's socket.
+var state = backup.State{Of: "edge", Database: databaseFile, Files: []string{caFile, caKeyFile, resetKeyFile}}
+
+// Backup writes all that the edge in dir must not lose, whether it runs or not: endpoints, the journal, the authority
+// that sidecars have pinned. Every callback that was answered 200 before Backup was called is in it. version is our own.
+func Backup(ctx context.Context, dir, version string, w io.Writer) (backup.About, error) {
+	about, err := state.Write(ctx, dir, nil, version, w)
+	if err != nil {
+		return about, fmt.Errorf("edge: %w", err)
+	}
+	return about, nil
+}
+
+// Restore puts what Backup wrote into dir, where no edge may run. A state that is there is moved aside if replace says
+// so. Sidecars that have seen more than the backup holds miss nothing that comes from now on: the journal has a new epoch.
+func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done backup.Restored, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return done, fmt.Errorf("edge: restore: %w", err)
+	}
+	lock, err := lock(dir)
+	if err != nil {
+		return done, fmt.Errorf("edge: restore: %w: stop it first", err)
+	}
+	defer lock.Unlock()
+	if done, err = state.Restore(ctx, dir, r, journal.RenewAll, replace); err != nil {
+		return done, fmt.Errorf("edge: %w", err)
+	}
+	return done, nil
+}

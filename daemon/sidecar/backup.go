@@ -1,0 +1,46 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/hodihq/hodi/daemon/backup"
+	"github.com/hodihq/hodi/sync/correlate"
+)
+
+// What a backup calls the files that lie where the operator said.
+const (
+	tokenFile = "token"
+	caFile    = "ca.crt"
+)
+
+// state is what a sidecar must not lose. What the edge gave it comes along if it is known where that is. What else lies
+// in its folder is made anew: the lock.
+var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{tokenFile, caFile}}
+
+// Backup writes all that the sidecar of c must not lose, whether it runs or not: payments, callbacks and how far the
+// edge's journal was read; its keys; and what c names of the edge, the token and the CA. version is our own. Of c only
+// Dir, TokenFile and CAFile are taken.
+func Backup(ctx context.Context, c Config, version string, w io.Writer) (backup.About, error) {
+	about, err := state.Write(ctx, c.Dir, map[string]string{tokenFile: c.TokenFile, caFile: c.CAFile}, version, w)
+	if err != nil {
+		return about, fmt.Errorf("sidecar: %w", err)
+	}
+	return about, nil
+}
+
+// Restore puts what Backup wrote into dir, where no sidecar may run. A state that is there is moved aside if replace says
+// so. The edge shows what came since; subscribers who know of more than the backup holds are told the present state: the
+// events have a new epoch.
+func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done backup.Restored, err error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return done, fmt.Errorf("sidecar: restore: %w", err)
+	}
+	defer lock.Unlock()
+	if done, err = state.Restore(ctx, dir, r, correlate.Renew, replace); err != nil {
+		return done, fmt.Errorf("sidecar: %w", err)
+	}
+	return done, nil
+}
