@@ -35,6 +35,10 @@ type Client struct {
 	// Route says which of the machine's addresses is used on the way to the edge; the zero Addr: there is no way. It is
 	// asked twice a second. nil: the kernel is asked.
 	Route func(edge netip.AddrPort) netip.Addr
+	// Metered is for a sidecar that pays for every byte. Its link is silent for up to 25 s, except while a callback is
+	// expected; see Expect. That it is dead is noticed so much later, and after ten minutes without one it is dialled
+	// about once a minute.
+	Metered bool
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
 
@@ -44,6 +48,8 @@ type Client struct {
 	status  Status
 	address net.Addr // that Edge last had
 	spot    *spot    // as last seen by watch
+
+	pace pace // of a metered link
 }
 
 // What may carry a link.

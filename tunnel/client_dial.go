@@ -139,7 +139,7 @@ func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err err
 		tr.Close()
 		socket.Close()
 	}
-	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC())
+	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle()))
 	if err != nil {
 		release()
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)

@@ -16,90 +16,152 @@ type heart struct {
 	write    func(frames []byte) error
 	deaf     func() bool         // whether it is us who do not listen
 	measured func(time.Duration) // is told of round trips
+	pace     *pace               // of a metered link; nil: not metered
 	began    time.Time
-	heard    atomic.Int64 // when the last bytes came, since began
-
-	hurried chan struct{}
+	heard    atomic.Int64  // when bytes came last, since began
+	reads    atomic.Int64  // how often some came
+	hurried  chan struct{} // there is reason to doubt
+	answered chan struct{} // the last Ping was
 
 	mu     sync.Mutex
 	nonce  uint64        // of the last Ping
-	pinged time.Duration // when it was sent, since began
+	pinged time.Duration // when its Pong was due, had the way no length
 	trip   time.Duration // round, as last measured
 }
 
-func newHeart(write func([]byte) error, deaf func() bool, measured func(time.Duration)) *heart {
-	return &heart{write: write, deaf: deaf, measured: measured, began: time.Now(), hurried: make(chan struct{}, 1)}
+func newHeart(write func([]byte) error, deaf func() bool, measured func(time.Duration), pace *pace) *heart {
+	return &heart{
+		write: write, deaf: deaf, measured: measured, pace: pace, began: time.Now(),
+		hurried: make(chan struct{}, 1), answered: make(chan struct{}, 1),
+	}
 }
 
-// beat sends Pings, and ends the link when nothing at all was heard for a while after one. The connection has an idle
-// timeout of its own, but that begins anew with what we send, and knows nothing of an edge that is stuck.
+// beat ends the link when it is dead. The connection has an idle timeout of its own, but that begins anew with what we
+// send, and knows nothing of an edge that is stuck.
+func (h *heart) beat(living context.Context) error {
+	checked := h.since() // Welcome has just come
+	for living.Err() == nil {
+		var err error
+		if lively, roused := h.pace.lively(); !lively {
+			err = h.listen(living, h.pace.rest(), roused)
+			checked = h.since()
+		} else {
+			patience := h.patience()
+			if h.wait(living, checked+pingEvery-h.since(), nil, nil) == hurried {
+				patience = h.short()
+			}
+			checked = h.since()
+			err = h.check(living, patience)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check asks for an answer, and returns when anything at all was heard after that. If nothing was for too long the link
+// is dead.
 //
 // A Ping that is not answered soon is followed by others. The network may have been cut only for a moment, and then it
 // is the first packet after it that sets everything going again: what QUIC and TCP send anew by themselves comes at
 // intervals that double, up to seconds.
-func (h *heart) beat(living context.Context) error {
-	timer, overdue := time.NewTimer(pingEvery), time.NewTimer(0)
-	defer timer.Stop()
-	defer overdue.Stop()
-	<-overdue.C
-	var (
-		last  time.Duration           // when the last Ping was sent
-		due   = h.since() + pingEvery // when the next one is, if that one was answered
-		asked time.Duration           // the Ping that overdue is of was sent then; 0: none is
-	)
-	ping := func(patience time.Duration) error {
-		last = h.since()
-		due = last + pingEvery
-		if err := h.ping(last); err != nil {
-			return fmt.Errorf("tunnel: ping: %w", err)
-		}
-		if asked == 0 {
-			asked = last
-			overdue.Reset(patience)
-		}
-		timer.Reset(min(pingEvery, max(pingAgain, 3*h.rtt())))
-		return nil
-	}
+func (h *heart) check(living context.Context, patience time.Duration) error {
+	asked := h.since()
 	for {
-		select {
-		case <-living.Done():
+		if err := h.ping(0); err != nil {
+			return err
+		}
+		now := h.since()
+		switch h.wait(living, min(now+max(pingAgain, 3*h.rtt()), asked+patience)-now, h.answered, nil) {
+		case ended:
 			return nil
-		case <-h.hurried:
-			asked = 0
-			if err := ping(max(time.Second, 3*h.rtt())); err != nil {
-				return err
-			}
-		case <-timer.C:
-			if wait := due - h.since(); wait > 0 && time.Duration(h.heard.Load()) >= last {
-				timer.Reset(wait)
-				continue
-			}
-			if err := ping(h.patience()); err != nil {
-				return err
-			}
-		case <-overdue.C:
-			heard := time.Duration(h.heard.Load())
-			switch {
-			case h.deaf():
-				asked = h.since()
-			case heard >= last:
-				asked = 0
-				continue
-			case heard < asked:
-				return fmt.Errorf("tunnel: nothing heard for %v", (h.since() - heard).Round(time.Millisecond))
-			default:
-				asked = last
-			}
-			overdue.Reset(asked + h.patience() - h.since())
+		case hurried:
+			patience = min(patience, h.since()-asked+h.short())
+		}
+		now = h.since()
+		heard := time.Duration(h.heard.Load())
+		switch {
+		case heard >= asked:
+			return nil
+		case now-asked < patience:
+		case h.deaf():
+			asked = now
+		default:
+			return fmt.Errorf("tunnel: nothing heard for %v", (now - heard).Round(time.Millisecond))
 		}
 	}
 }
 
-// hurry has a Ping sent at once, which must be answered soon: there is reason to doubt that the link lives.
+// listen keeps silent for as long as a metered link may, and finds out whether the edge can speak after that: it asks
+// for a Pong that comes so late. If none comes the link is checked.
+func (h *heart) listen(living context.Context, silence time.Duration, roused <-chan struct{}) error {
+	asked, before := h.since(), h.reads.Load()
+	if err := h.ping(silence); err != nil {
+		return err
+	}
+	switch h.wait(living, silence+h.patience(), h.answered, roused) {
+	case ended:
+		return nil
+	case answered:
+		if early := asked + silence - h.since(); early > 0 { // an edge that does not know what it was asked
+			h.wait(living, early, nil, roused)
+		} else if h.reads.Load() == before+1 { // nothing else came meanwhile: it was a silence
+			h.pace.bore(silence)
+		}
+		return nil
+	case elapsed:
+		silent := h.reads.Load() == before
+		err := h.check(living, h.patience())
+		if err != nil {
+			h.pace.lost(silence)
+		} else if silent && living.Err() == nil {
+			h.pace.broke(silence)
+		}
+		return err
+	case expected:
+		return h.check(living, h.patience())
+	default:
+		return h.check(living, h.short())
+	}
+}
+
+// event is what a wait ended with.
+type event int
+
+const (
+	elapsed  event = iota // its time
+	ended                 // the link
+	hurried               // somebody doubts that the link lives
+	answered              // the last Ping was
+	expected              // a callback is, from now on
+)
+
+func (h *heart) wait(living context.Context, d time.Duration, answers, roused <-chan struct{}) event {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return elapsed
+	case <-living.Done():
+		return ended
+	case <-h.hurried:
+		return hurried
+	case <-answers:
+		return answered
+	case <-roused:
+		return expected
+	}
+}
+
+// hurry has the link checked at once, and soon decided: there is reason to doubt that it lives.
 func (h *heart) hurry() { signal(h.hurried) }
 
 // patience is how long a Ping may be without an answer. On a path that is slower still it grows with the round trip.
 func (h *heart) patience() time.Duration { return max(pongWithin, 2*h.rtt()+pingAgain) }
+
+// short is the patience of one who doubts.
+func (h *heart) short() time.Duration { return max(time.Second, 3*h.rtt()) }
 
 func (h *heart) since() time.Duration { return time.Since(h.began) }
 
@@ -109,20 +171,30 @@ func (h *heart) rtt() time.Duration {
 	return h.trip
 }
 
-func (h *heart) ping(now time.Duration) error {
+func (h *heart) ping(wait time.Duration) error {
 	h.mu.Lock()
 	h.nonce++
-	h.pinged = now
-	frame := wire.Append(nil, &wire.Ping{Nonce: h.nonce})
+	h.pinged = h.since() + wait
+	frame := wire.Append(nil, &wire.Ping{Nonce: h.nonce, Wait: wait})
+	select {
+	case <-h.answered: // was of an earlier one
+	default:
+	}
 	h.mu.Unlock()
-	return h.write(frame)
+	if err := h.write(frame); err != nil {
+		return fmt.Errorf("tunnel: ping: %w", err)
+	}
+	return nil
 }
 
 func (h *heart) pong(nonce uint64) {
 	h.mu.Lock()
 	newest, rtt := nonce == h.nonce && nonce != 0, h.since()-h.pinged
-	h.mu.Unlock()
 	if newest {
+		signal(h.answered)
+	}
+	h.mu.Unlock()
+	if newest && rtt >= 0 {
 		h.took(rtt)
 	}
 }
@@ -144,7 +216,8 @@ type hearing struct {
 func (h hearing) Read(b []byte) (int, error) {
 	n, err := h.Reader.Read(b)
 	if n > 0 {
-		h.heart.heard.Store(int64(time.Since(h.heart.began)))
+		h.heart.heard.Store(int64(h.heart.since()))
+		h.heart.reads.Add(1)
 	}
 	return n, err
 }

@@ -28,7 +28,11 @@ type clientLink struct {
 // link takes a connection from its Hello to its end and says why it ended.
 func (c *Client) link(ctx context.Context, conn conn) error {
 	l := &clientLink{client: c, conn: conn, inbox: newInbox()}
-	l.heart = newHeart(l.write, l.inbox.full, c.measured)
+	var pace *pace
+	if c.Metered {
+		pace = &c.pace
+	}
+	l.heart = newHeart(l.write, l.inbox.full, c.measured, pace)
 	l.frames = wire.NewReader(hearing{conn, l.heart})
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error {
@@ -67,7 +71,7 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 		return split{}, endingf(wire.CloseUnavailable, "tunnel: cursor: %w", err)
 	}
 	asked := time.Now()
-	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Token: c.Token, Cursor: cursor}
+	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Token: c.Token, Cursor: cursor, Idle: c.silent()}
 	if err := l.write(wire.Append(nil, hello)); err != nil {
 		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}
@@ -94,6 +98,7 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 	}
 	c.up(welcome, l.conn, asked)
 	l.heart.took(time.Since(asked))
+	c.pace.back()
 	c.log().Info("link up", "edge", c.Edge, "remote", l.conn.Remote(), "epoch", welcome.Epoch, "oldest", welcome.Oldest, "head", welcome.Head)
 	return history, nil
 }

@@ -70,6 +70,7 @@ func (c *Client) watch(ctx context.Context) {
 			c.move(func(p *spot) { p.slept++; p.from = route(toward) }, true)
 		} else if from := route(toward); from != c.here().from {
 			c.log().Info("the way to the edge is another one", "from", c.here().from, "to", from)
+			c.pace.forget()
 			c.move(func(p *spot) { p.from = from }, true)
 		}
 	}

@@ -55,7 +55,7 @@ func (quiet) SetReadBuffer(int) error  { return nil }
 func (quiet) SetWriteBuffer(int) error { return nil }
 
 func hello(endpoint string, instance byte, cursor wire.Cursor) *wire.Hello {
-	return &wire.Hello{Version: wire.Version, Instance: [16]byte{instance}, Token: []byte("secret of " + endpoint), Cursor: cursor}
+	return &wire.Hello{Version: wire.Version, Instance: [16]byte{instance}, Token: []byte("secret of " + endpoint), Cursor: cursor, Idle: time.Minute}
 }
 
 func (p *peer) say(frames ...wire.Frame) {

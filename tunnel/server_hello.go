@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -19,7 +20,8 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 	stop := context.AfterFunc(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
 	defer stop()
 
-	first := &io.LimitedReader{R: c, N: wire.HeaderSize + wire.MaxHello}
+	sidecar := &patient{conn: c}
+	first := &io.LimitedReader{R: sidecar, N: wire.HeaderSize + wire.MaxHello}
 	frames := wire.NewReader(first)
 	c.SetReadDeadline(began.Add(helloWithin))
 	frame, err := frames.Read()
@@ -43,7 +45,9 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 		return nil, endingf(wire.CloseUnauthorized, "tunnel: hello: %w", err)
 	}
 	first.N = math.MaxInt64
-	c.SetReadDeadline(time.Time{})
+	if sidecar.idle = min(hello.Idle, wire.MaxIdle); sidecar.idle == 0 {
+		sidecar.idle = wire.MaxIdle
+	}
 
 	l := &serverLink{
 		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(),
@@ -58,6 +62,26 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// patient reads from a conn for as long as the sidecar has asked for. The connection's own timeout begins anew with what
+// we send, and on a WebSocket there is none.
+type patient struct {
+	conn conn
+	idle time.Duration // 0: whoever reads sets the deadline
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if p.idle > 0 {
+		if err := p.conn.SetReadDeadline(time.Now().Add(p.idle)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := p.conn.Read(b)
+	if p.idle > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("nothing heard for %v", p.idle)
+	}
+	return n, err
 }
 
 // welcome finds where the link begins and tells the sidecar.

@@ -15,7 +15,8 @@ import (
 
 // serverLink is one link after its Welcome. Four goroutines share it: send owns the place in the history; read, in the
 // goroutine of run, the incoming frames; acknowledge what the History is told of Acks; and the fourth closes the
-// connection when one of the others ends or the seat is taken.
+// connection when one of the others ends or the seat is taken. A fifth begins with the first Ping whose Pong has to
+// wait, and owns those Pongs.
 type serverLink struct {
 	server     *Server
 	conn       conn
@@ -51,7 +52,7 @@ func (l *serverLink) run(ctx context.Context) error {
 		l.conn.Close(closing(err))
 		return err
 	})
-	err := l.read() // here, so that an idle link costs a goroutine less
+	err := l.read(living, g) // here, so that an idle link costs a goroutine less
 	g.Go(func() error { return err })
 	return g.Wait()
 }
@@ -127,8 +128,9 @@ func (l *serverLink) write(frames []byte) error {
 }
 
 // read takes what the sidecar says: Acks and Pings.
-func (l *serverLink) read() error {
+func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 	var pong [16]byte
+	var late chan *wire.Ping
 	for {
 		frame, err := l.frames.Read()
 		if err != nil {
@@ -144,11 +146,43 @@ func (l *serverLink) read() error {
 				signal(l.woken)
 			}
 		case *wire.Ping:
+			if f.Wait > 0 {
+				if late == nil {
+					late = make(chan *wire.Ping)
+					g.Go(func() error { return l.later(living, late) })
+				}
+				select {
+				case late <- f:
+				case <-living.Done():
+				}
+				continue
+			}
 			if err := l.write(wire.Append(pong[:0], &wire.Pong{Nonce: f.Nonce})); err != nil {
 				return fmt.Errorf("tunnel: pong: %w", err)
 			}
 		default:
 			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())
+		}
+	}
+}
+
+// later answers the Pings that want a silence before their Pong: of several, the newest.
+func (l *serverLink) later(living context.Context, pings <-chan *wire.Ping) error {
+	over := time.NewTimer(0)
+	defer over.Stop()
+	<-over.C
+	var nonce uint64
+	for {
+		select {
+		case <-living.Done():
+			return nil
+		case p := <-pings:
+			nonce = p.Nonce
+			over.Reset(min(p.Wait, wire.MaxIdle))
+		case <-over.C:
+			if err := l.write(wire.Append(nil, &wire.Pong{Nonce: nonce})); err != nil {
+				return fmt.Errorf("tunnel: pong: %w", err)
+			}
 		}
 	}
 }

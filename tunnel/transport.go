@@ -113,10 +113,10 @@ func told(err error) error {
 }
 
 // quicConfig is what both ends share.
-func quicConfig() *quic.Config {
+func quicConfig(idle time.Duration) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout: handshakeWithin,
-		MaxIdleTimeout:       idleTimeout,
+		MaxIdleTimeout:       idle,
 		// The smallest there is: at an MTU of 1250, 1232 failed the handshake.
 		InitialPacketSize: 1200,
 		// What is won by larger packets is little (callbacks are small), and what may be lost is a path that swallows
@@ -127,8 +127,10 @@ func quicConfig() *quic.Config {
 }
 
 // serverQUIC bounds what a sidecar can make the edge hold: it says little, so it is given little room.
+//
+// The idle timeout of a connection is the lesser of what its ends say. So the sidecar decides.
 func serverQUIC() *quic.Config {
-	c := quicConfig()
+	c := quicConfig(wire.MaxIdle)
 	c.MaxIncomingStreams = 1
 	c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = 32<<10, 32<<10
 	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = 512<<10, 512<<10
@@ -137,8 +139,8 @@ func serverQUIC() *quic.Config {
 
 // clientQUIC has room for all that the edge sends without an Ack. So what stops the edge's writing is the network or
 // its own window, never a Sink that is slow for a while, and its deadline for writing means what it says.
-func clientQUIC() *quic.Config {
-	c := quicConfig()
+func clientQUIC(idle time.Duration) *quic.Config {
+	c := quicConfig(idle)
 	c.MaxIncomingStreams = -1
 	c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = 2*window, 2*window
 	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = 4*window, 4*window

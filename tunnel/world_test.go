@@ -47,16 +47,27 @@ func inWorld(t *testing.T, f func(w *world)) {
 // router is the network between all sockets.
 type router struct {
 	simnet.PerfectRouter
-	mu   sync.Mutex
-	drop func(p simnet.Packet) bool
+	mu    sync.Mutex
+	drop  func(p simnet.Packet) bool
+	nat   *nat
+	count func(p simnet.Packet)
 }
 
 func (r *router) SendPacket(p simnet.Packet) error {
 	r.mu.Lock()
-	drop := r.drop
+	drop, nat, count := r.drop, r.nat, r.count
 	r.mu.Unlock()
+	if count != nil {
+		count(p)
+	}
 	if drop != nil && drop(p) {
 		return nil
+	}
+	if nat != nil {
+		var ok bool
+		if p, ok = nat.translate(p); !ok {
+			return nil
+		}
 	}
 	return r.PerfectRouter.SendPacket(p)
 }

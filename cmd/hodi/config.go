@@ -40,6 +40,7 @@ type sidecarSettings struct {
 	Data             string   `toml:"data"`
 	Listen           string   `toml:"listen"`
 	Edge             string   `toml:"edge"`
+	Metered          bool     `toml:"metered"`
 	CAFile           string   `toml:"ca-file"`
 	TokenFile        string   `toml:"token-file"`
 	DarajaURL        string   `toml:"daraja-url"`

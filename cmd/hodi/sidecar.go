@@ -24,6 +24,7 @@ func sidecarCommand() *cli.Command {
 			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
 			ca,
 			token,
+			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
 			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
@@ -74,6 +75,7 @@ func runSidecar(c *cli.Context) error {
 	over(c, "daraja-url", &s.DarajaURL)
 	over(c, "public-url", &s.PublicURL)
 	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
+	overBool(c, "metered", &s.Metered)
 	overBool(c, "dev", &s.Dev)
 	overDuration(c, "unknown-after", &s.UnknownAfter)
 	overDuration(c, "first-ask", &s.FirstAsk)
@@ -116,7 +118,7 @@ func runSidecar(c *cli.Context) error {
 
 	d, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
-		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile,
+		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered,
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,

@@ -4,12 +4,13 @@
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go is what lies in the data
 // folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
-// webhook.go are the ways in for callbacks besides the tunnel. stream.go is one reader of the history, whatever the
-// transport: websocket.go and sse.go. pages.go serves what people see, status.go says how the sidecar is, backup.go makes
-// a copy of what is on disk and puts it back.
+// webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
+// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, status.go says how
+// the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -41,6 +42,7 @@ type Config struct {
 	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
 
 	Edge      string // the edge's host:port; default: no tunnel
+	Metered   bool   // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
 	CAFile    string // PEM of the CA that signs the edge's certificate; needed with Edge
 	TokenFile string // the token that the edge knows this sidecar by; needed with Edge
 
@@ -80,12 +82,13 @@ type Sidecar struct {
 	config Config
 	log    *slog.Logger
 
-	lock    *flock.Flock
-	table   *correlate.Table
-	hub     *hub.Hub
-	tunnel  *tunnel.Client // nil without an edge
-	watch   *watch.Watch
-	clients map[string]*daraja.Client // by the shortcode's name
+	lock     *flock.Flock
+	table    *correlate.Table
+	hub      *hub.Hub
+	tunnel   *tunnel.Client // nil without an edge
+	expected expectation
+	watch    *watch.Watch
+	clients  map[string]*daraja.Client // by the shortcode's name
 
 	apiKey     string
 	inbox      string // the {key} of our own callback address
@@ -224,8 +227,10 @@ func (s *Sidecar) openTunnel(key []byte) error {
 	}
 	s.tunnel = &tunnel.Client{
 		Edge: s.config.Edge, TLS: tls, Token: token, Instance: id, Sink: s.table,
-		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Logger: s.log,
+		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Metered: s.config.Metered, Logger: s.log,
 	}
+	// The payments of the process before this one are not counted: for as long as one may be pending, some is.
+	s.tunnel.Expect(time.Now().Add(s.unknownAfter()))
 	return nil
 }
 
@@ -236,6 +241,14 @@ func (s *Sidecar) publish(events []correlate.Event) {
 		out[i] = hub.Event{Seq: e.Seq, Session: e.Session, Data: e.Encoded}
 	}
 	s.hub.Publish(out...)
+	if s.tunnel != nil && s.config.Metered {
+		s.tunnel.Expect(s.expected.note(events, s.unknownAfter()))
+	}
+}
+
+// unknownAfter is how long a payment stays PENDING.
+func (s *Sidecar) unknownAfter() time.Duration {
+	return cmp.Or(s.config.UnknownAfter, 90*time.Second)
 }
 
 // load reads what the hub no longer holds.
