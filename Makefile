@@ -6,7 +6,7 @@ FUZZ      ?= 20s
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 CHROMIUM   = chromium chromium-browser google-chrome chrome # as cmd/hodi/browser_test.go looks for it
 
-.PHONY: all build test lint bench fuzz cross powercut
+.PHONY: all build test lint bench fuzz cross powercut chaos chaos-short
 
 all: lint test
 
@@ -29,6 +29,12 @@ bench: ## the speed of each part, and of the whole path
 
 powercut: ## the power cut of the tests, at every write of a longer day
 	HODI_POWERCUT_PAYMENTS=40 $(GO) test -count=1 -timeout 30m -run AnsweredIsLostInAPowerCut -v ./cmd/hodi
+
+chaos: build ## break everything for a quarter of an hour, and account for 1,000,000 callbacks; CHAOS='--seed 7 --callbacks 100000'
+	$(GO) run ./cmd/chaos --hodi ./hodi $(CHAOS)
+
+chaos-short: build ## the same for a minute
+	$(GO) run ./cmd/chaos --hodi ./hodi --duration 60s --rate 300 --sidecars 3 --calm 6s $(CHAOS)
 
 fuzz: ## every fuzz target for $(FUZZ)
 	@for package in $$($(GO) list ./...); do \

@@ -1,0 +1,11 @@
+//go:build unix
+
+package main
+
+import "syscall"
+
+// What takes the processor away from a process, and gives it back.
+const (
+	freezing = syscall.SIGSTOP
+	thawing  = syscall.SIGCONT
+)
