@@ -64,12 +64,14 @@ type Status struct {
 	Since     time.Time // of the link, or of its end; zero before the first
 	Callback  string    // the base of callback addresses, as last told
 	Epoch     wire.Epoch
+	Head      uint64        // the newest entry that the edge held when the link began
 	LastError string        // why there is no link, or why there was none before it
 	Remote    string        // the edge's address, when connected
 	Transport string        // what carries the link, when connected: TransportQUIC or TransportWebSocket
 	Why       string        // why it is not QUIC, in a sentence; "" if it is
 	RTT       time.Duration // of the last Ping, through whatever stood before its Pong in the stream
 	Skew      time.Duration // how far the edge's clock is ahead of ours
+	Rival     time.Time     // when another machine last took the link from us; zero: never
 }
 
 // Run keeps a link to the edge until ctx ends; then it finishes the batch in hand and returns nil. It returns an error
@@ -122,6 +124,7 @@ func (c *Client) pause(err error, lived time.Duration) time.Duration {
 	case wire.CloseDisplaced, wire.CloseDuplicate:
 		// We have one link at a time, so whoever displaced it is not us.
 		c.log().Warn("two machines use one identity: this one waits", "edge", c.Edge, "wait", rivalWait)
+		c.displaced()
 		return rivalWait
 	case wire.CloseUnauthorized, wire.CloseVersion:
 		return between(4*time.Second, 6*time.Second)
@@ -150,6 +153,7 @@ func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	c.status.Since = now
 	c.status.Callback = w.Callback
 	c.status.Epoch = w.Epoch
+	c.status.Head = w.Head
 	c.status.Remote = over.Remote()
 	c.status.Transport, c.status.Why = over.Transport()
 	c.status.RTT = now.Sub(asked)
@@ -170,6 +174,12 @@ func (c *Client) down(err error) (was bool) {
 		c.status.LastError = err.Error()
 	}
 	return was
+}
+
+func (c *Client) displaced() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Rival = time.Now()
 }
 
 func (c *Client) measured(rtt time.Duration) {

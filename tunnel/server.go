@@ -140,10 +140,11 @@ func (s *Server) Links() []Link {
 	defer s.mu.Unlock()
 	var list []Link
 	for _, seat := range s.seats {
-		if l := seat.present(); l != nil {
+		if l, rival := seat.look(); l != nil {
+			over, _ := l.conn.Transport()
 			list = append(list, Link{
 				Endpoint: l.endpoint.Name, Instance: l.instance, Generation: l.generation, Remote: l.conn.Remote(),
-				Since: l.since, Sent: l.sent.Load(), Acked: l.acked.Load(),
+				Since: l.since, Sent: l.sent.Load(), Acked: l.acked.Load(), Transport: over, Rival: rival,
 			})
 		}
 	}

@@ -169,6 +169,7 @@ type seat struct {
 	generation uint64
 	link       *serverLink // whose generation that is; nil when it has ended
 	out        [16]byte    // the instance that was last sent away by another one
+	rival      time.Time   // when the two were last seen to live both
 }
 
 func (s *Server) seatOf(endpoint string) *seat {
@@ -201,7 +202,9 @@ func (st *seat) take(l *serverLink) (rival bool) {
 		old.ousted <- endingf(wire.CloseDisplaced, "tunnel: displaced by a newer link from %s", l.conn.Remote())
 		return false
 	}
-	rival = st.out == l.instance
+	if rival = st.out == l.instance; rival {
+		st.rival = l.since
+	}
 	st.out = old.instance
 	old.ousted <- endingf(wire.CloseDuplicate, "tunnel: displaced by another machine, at %s", l.conn.Remote())
 	return rival
@@ -211,9 +214,14 @@ func (st *seat) take(l *serverLink) (rival bool) {
 func (st *seat) holds(l *serverLink) bool { return st.present() == l }
 
 func (st *seat) present() *serverLink {
+	l, _ := st.look()
+	return l
+}
+
+func (st *seat) look() (present *serverLink, rival time.Time) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.link
+	return st.link, st.rival
 }
 
 // leave empties the seat if it is still l's.

@@ -109,12 +109,14 @@ type shownLink struct {
 	Remote     string    `json:"remote"`
 	Since      time.Time `json:"since"`
 	Acked      uint64    `json:"acked"`
+	Transport  string    `json:"transport"`
+	Rival      time.Time `json:"rival,omitzero"` // when two machines were last seen to use this endpoint's identity
 }
 
 func (e *Edge) adminLinks(w http.ResponseWriter, r *http.Request) {
 	list := []shownLink{}
 	for _, l := range e.tunnel.Links() {
-		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked})
+		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked, l.Transport, l.Rival.UTC()})
 	}
 	answer(w, http.StatusOK, map[string]any{"links": list})
 }

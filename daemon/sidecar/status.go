@@ -47,7 +47,11 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Transport string     `json:"transport,omitempty"` // quic or websocket, when connected
 		Why       string     `json:"why,omitempty"`       // it is not quic
 		RTT       float64    `json:"rttMs,omitempty"`
-		Error     string     `json:"error,omitempty"`
+		SkewMs    int64      `json:"skewMs,omitempty"`      // how far the edge's clock is ahead of ours
+		Epoch     uint64     `json:"epoch,omitempty"`       // of the edge's journal
+		Waiting   *uint64    `json:"undelivered,omitempty"` // of what the edge held when the link began
+		Rival     *push.Time `json:"rival,omitempty"`       // when another machine last took the link: two use one identity
+		Error     string     `json:"error,omitempty"`       // why there is no link, or why there was none before it
 	}
 	type shortcode struct {
 		Name        string `json:"name"`
@@ -85,6 +89,18 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		status.Link = &link{Connected: t.Connected, Edge: s.config.Edge, Remote: t.Remote, Transport: t.Transport, Why: t.Why, RTT: float64(t.RTT.Microseconds()) / 1000, Error: t.LastError}
 		if !t.Since.IsZero() {
 			status.Link.Since = &push.Time{Time: t.Since}
+		}
+		if !t.Rival.IsZero() {
+			status.Link.Rival = &push.Time{Time: t.Rival}
+		}
+		status.Link.SkewMs, status.Link.Epoch = t.Skew.Milliseconds(), uint64(t.Epoch)
+		cursor, err := s.table.Cursor(r.Context())
+		if err != nil {
+			return s.internal("read the cursor", err)
+		}
+		if t.Connected && cursor.Epoch == t.Epoch {
+			waiting := t.Head - min(cursor.Seq, t.Head)
+			status.Link.Waiting = &waiting
 		}
 	}
 	reply(w, http.StatusOK, status)
