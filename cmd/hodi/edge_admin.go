@@ -24,14 +24,18 @@ func admin(c *cli.Context, method, path string, body string, into any) error {
 	if err != nil {
 		return err
 	}
-	socket := filepath.Join(s.Data, "admin.sock")
+	return askAdmin(c.Context, s.Data, method, path, body, into)
+}
+
+func askAdmin(ctx context.Context, data, method, path string, body string, into any) error {
+	socket := filepath.Join(data, "admin.sock")
 	client := &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}},
 	}
-	request, err := http.NewRequestWithContext(c.Context, method, "http://edge"+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

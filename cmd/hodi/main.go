@@ -27,10 +27,15 @@ func main() {
 	// A reader of our output that has gone (hodi dev --json | head -1) must not take the daemons with it.
 	signal.Ignore(syscall.SIGPIPE)
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintf(os.Stderr, "hodi: %v\n", err)
+		if err != errSaid {
+			fmt.Fprintf(os.Stderr, "hodi: %v\n", err)
+		}
 		os.Exit(1)
 	}
 }
+
+// errSaid ends the process with 1 where all that there is to say was said.
+var errSaid = errors.New("all was said")
 
 // run does what a command line says.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -59,7 +64,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
 			&cli.StringFlag{Name: "log-format", Usage: "log as `FORM`: text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
 		},
-		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), sandboxCommand(), benchCommand()},
+		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), sandboxCommand(), statusCommand(), benchCommand()},
 		HideHelp:    true, // help and version are run's
 		HideVersion: true,
 		// Errors are worded for the reader and printed once, by main.
