@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"net/url"
 	"sync"
 	"time"
 
@@ -29,6 +30,10 @@ type Client struct {
 	Sink Sink
 	// Listen makes the socket of one try. nil: UDP on any port.
 	Listen func() (net.PacketConn, error)
+	// Dial makes a TCP connection, for a WebSocket. nil: net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Proxy says through which proxy (http, https or socks5) a WebSocket has to go; nil for none. nil: none.
+	Proxy func(*url.URL) (*url.URL, error)
 	// Resolve finds the address of Edge, anew for every try. nil: the system's resolver, and any of the addresses it
 	// knows.
 	Resolve func(ctx context.Context, hostport string) (net.Addr, error)
@@ -48,6 +53,7 @@ type Client struct {
 	status  Status
 	address net.Addr // that Edge last had
 	spot    *spot    // as last seen by watch
+	outlook outlook
 
 	pace pace // of a metered link
 }
@@ -91,20 +97,32 @@ func (c *Client) Run(ctx context.Context) error {
 	watching.Go(func() { c.watch(ctx) })
 	defer watching.Wait()
 	lost := time.Now()
+	var next conn // the one that the link has moved to
 	for ctx.Err() == nil {
-		conn, err := c.dial(ctx, lost)
-		if err != nil {
-			return nil // ctx has ended
+		conn := next
+		if conn == nil {
+			var err error
+			if conn, err = c.dial(ctx, lost); err != nil {
+				return nil // ctx has ended
+			}
 		}
 		began := time.Now()
-		err = c.link(ctx, conn)
-		if c.down(err) || time.Since(began) > slowAfter {
+		var err error
+		next, err = c.link(ctx, conn)
+		if next != nil {
+			continue
+		}
+		lived := time.Since(began)
+		if c.down(err) || lived > slowAfter {
 			lost = time.Now()
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		sleep(ctx, c.pause(err, time.Since(began)))
+		sleep(ctx, c.pause(err, lived))
+	}
+	if next != nil {
+		next.Close(wire.CloseShutdown, wire.CloseShutdown.String())
 	}
 	return nil
 }
@@ -147,6 +165,8 @@ func (c *Client) Status() Status {
 // up records that a link is there.
 func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	now := time.Now()
+	name, why := over.Transport()
+	c.settled(name, why)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Connected = true
@@ -155,7 +175,7 @@ func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	c.status.Epoch = w.Epoch
 	c.status.Head = w.Head
 	c.status.Remote = over.Remote()
-	c.status.Transport, c.status.Why = over.Transport()
+	c.status.Transport, c.status.Why = name, why
 	c.status.RTT = now.Sub(asked)
 	c.status.Skew = w.Time.Sub(asked.Add(now.Sub(asked) / 2)).Round(time.Millisecond)
 }

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,11 +24,19 @@ import (
 //	         ├─ try ─────────────────────┤
 //	                   ├─ try ───────────── the edge answers ─── handshake done: this one says Hello
 //	                             ├─ try ────────────────┤ closed, it came second
+//
+// These are tries over QUIC. As soon as one of them has failed, tries over WebSocket begin on the same schedule: behind
+// the 1.5 s where UDP is dropped, and at once where it is refused. Where the last link was over WebSocket they begin
+// together. One over WebSocket that finishes has shown that the edge is there, and gives QUIC a last chance.
 const (
 	trySoonest = 400 * time.Millisecond // from one try to the next
 	tryLatest  = 600 * time.Millisecond
-	tryAtOnce  = 3                       // tries at a time
+	tryAtOnce  = 3                       // tries at a time, of each kind
 	tryWithin  = 1500 * time.Millisecond // for the edge's first packet; then until the handshake ends
+
+	webAfter   = 2500 * time.Millisecond // WebSockets are tried also where QUIC is answered and comes to no end
+	lastChance = 300 * time.Millisecond  // for QUIC to be answered, when it is not known to be blocked
+	lastWait   = time.Second             // for its handshake, where it was
 
 	slowAfter   = 10 * time.Minute // without a link the tries become rarer, and each gets more time
 	slowSoonest = 2 * time.Second
@@ -37,94 +46,242 @@ const (
 	rivalWait = time.Minute // after another machine took our place
 )
 
-var errSilent = errors.New("the edge does not answer")
+var (
+	errSilent  = errors.New("the edge does not answer")
+	errRefused = errors.New("UDP is refused")
+)
+
+// lane is the tries of one kind, in one race.
+type lane struct {
+	try     func(ctx context.Context, heard *atomic.Bool, within time.Duration) (conn, error)
+	begun   bool
+	due     *time.Timer
+	next    <-chan time.Time // nil: not begun, or all places are taken
+	running map[*attempt]bool
+	err     error // of the try that failed last
+}
+
+// attempt is one try.
+type attempt struct {
+	lane  *lane
+	heard atomic.Bool // something came back
+	conn  conn
+	err   error
+}
+
+func newLane(try func(context.Context, *atomic.Bool, time.Duration) (conn, error)) *lane {
+	return &lane{try: try, due: idleTimer(), running: make(map[*attempt]bool)}
+}
+
+func idleTimer() *time.Timer {
+	t := time.NewTimer(0)
+	t.Stop()
+	return t
+}
+
+// begin makes the next try due now.
+func (l *lane) begin() {
+	l.begun = true
+	l.due.Reset(0)
+	l.next = l.due.C
+}
+
+// promising reports whether a try has been answered.
+func (l *lane) promising() bool {
+	for a := range l.running {
+		if a.heard.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// race is one search for a connection. Its fields are owned by run.
+type race struct {
+	client  *Client
+	lost    time.Time // since when there is no link
+	udp     *lane
+	web     *lane
+	results chan *attempt // with room for all that run, so none waits to be heard
+	trying  context.Context
+	giveUp  context.CancelFunc // all of them
+
+	blocked  string      // why not QUIC, if that was known before
+	spare    conn        // over WebSocket, while QUIC has its last chance
+	patience *time.Timer // of spare
+	waited   bool        // for the handshake of QUIC
+}
 
 // dial tries until a handshake is finished, and returns its connection. The only error is that of ctx. lost is since
-// when there is no link. On another network, or after a sleep, it begins anew: what is under way was sent by a way that
-// is no more.
+// when there is no link.
 func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	here := c.here()
-	afresh := func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
-	trying, giveUp := afresh()
-	type result struct {
-		conn conn
-		err  error
+	r := &race{
+		client: c, lost: lost, blocked: c.notQUIC(), patience: idleTimer(),
+		udp: newLane(c.tryQUIC), web: newLane(c.tryWebSocket), results: make(chan *attempt, 2*tryAtOnce),
 	}
-	results := make(chan result, tryAtOnce) // never more than that are running, so none waits to be heard
-	running := 0
-	defer func() {
-		giveUp()
-		cancel()
-		for ; running > 0; running-- {
-			if r := <-results; r.err == nil {
-				r.conn.Close(wire.CloseDone, "came second")
-			}
-		}
-	}()
+	r.trying, r.giveUp = context.WithCancel(ctx)
+	defer r.end()
+	return r.run(ctx)
+}
 
-	due := time.NewTimer(0)
-	defer due.Stop()
-	var next <-chan time.Time = due.C
-	var why string
+// run ends with the first that has finished. On another network, or after a sleep, it begins anew: what is under way was
+// sent by a way that is no more.
+func (r *race) run(ctx context.Context) (conn, error) {
+	here := r.client.here()
+	r.udp.begin()
+	if r.blocked != "" {
+		r.web.begin()
+	}
+	late := time.NewTimer(webAfter)
+	defer late.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case r := <-results:
-			running--
-			if r.err == nil {
-				return r.conn, nil
+		case a := <-r.results:
+			delete(a.lane.running, a)
+			if a.err != nil && ctx.Err() == nil {
+				r.failed(a)
 			}
-			if ctx.Err() == nil {
-				if c.down(r.err); why != r.err.Error() {
-					why = r.err.Error()
-					c.log().Info("edge not reached", "edge", c.Edge, "err", why)
-				}
+			if won := r.won(a); won != nil {
+				return won, nil
 			}
-			next = due.C
+		case <-r.patience.C:
+			if r.waited || !r.udp.promising() {
+				return r.settle(), nil
+			}
+			r.waited = true
+			r.patience.Reset(lastWait)
+		case <-late.C:
+			r.beginWeb()
 		case <-here.left:
-			here = c.here()
+			here = r.client.here()
 			if !here.from.IsValid() {
 				continue
 			}
-			giveUp()
-			trying, giveUp = afresh()
-			lost = time.Now()
-			due.Reset(0)
-			next = due.C
-		case <-next:
-			if running == tryAtOnce {
-				// The time of the next try has come, and its place has not: it begins when one is free.
-				due.Reset(0)
-				next = nil
-				continue
+			r.giveUp()
+			r.trying, r.giveUp = context.WithCancel(ctx)
+			r.lost = time.Now()
+			r.udp.begin()
+			if r.web.begun {
+				r.web.begin()
 			}
-			within, wait := tryWithin, between(trySoonest, tryLatest)
-			if time.Since(lost) > slowAfter {
-				within, wait = slowWithin, between(slowSoonest, slowLatest)
-			}
-			running++
-			go func(ctx context.Context) {
-				conn, err := c.try(ctx, within)
-				results <- result{conn, err}
-			}(trying)
-			due.Reset(wait)
+		case <-r.udp.next:
+			r.start(r.udp)
+		case <-r.web.next:
+			r.start(r.web)
 		}
 	}
 }
 
-// try makes one socket and one handshake. It gives up when ctx ends, or when nothing was heard in time.
-func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err error) {
+func (r *race) start(l *lane) {
+	if len(l.running) == tryAtOnce {
+		// The time of the next try has come, and its place has not: it begins when one is free.
+		l.due.Reset(0)
+		l.next = nil
+		return
+	}
+	within, wait := tryWithin, between(trySoonest, tryLatest)
+	if time.Since(r.lost) > slowAfter {
+		within, wait = slowWithin, between(slowSoonest, slowLatest)
+	}
+	a, ctx := &attempt{lane: l}, r.trying
+	l.running[a] = true
+	go func() {
+		a.conn, a.err = l.try(ctx, &a.heard, within)
+		r.results <- a
+	}()
+	l.due.Reset(wait)
+}
+
+func (r *race) failed(a *attempt) {
+	c, l := r.client, a.lane
+	if c.down(a.err); l.err == nil || l.err.Error() != a.err.Error() {
+		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
+	}
+	l.err = a.err
+	l.next = l.due.C
+	r.beginWeb()
+}
+
+func (r *race) beginWeb() {
+	if !r.web.begun && r.spare == nil {
+		r.web.begin()
+	}
+}
+
+// won is the connection that the race has ended with, if a has ended it.
+func (r *race) won(a *attempt) conn {
+	switch {
+	case a.err != nil:
+		if r.spare != nil && len(r.udp.running) == 0 {
+			return r.settle()
+		}
+		return nil
+	case a.lane == r.udp:
+		return a.conn
+	case r.spare != nil:
+		a.conn.Close(wire.CloseDone, cameSecond)
+		return nil
+	}
+	r.spare = a.conn
+	if r.blocked != "" && !r.udp.promising() {
+		return r.settle()
+	}
+	r.web.due.Stop()
+	r.web.next = nil
+	r.udp.begin()
+	r.patience.Reset(lastChance)
+	return nil
+}
+
+// settle takes the connection over WebSocket.
+func (r *race) settle() conn {
+	c, w := r.client, r.spare
+	r.spare = nil
+	w.(*websocketConn).why = cmp.Or(c.whyNot(r.udp.err), r.blocked, c.whyNot(errSilent))
+	return w
+}
+
+// end gives up what still runs, and waits for it.
+func (r *race) end() {
+	r.giveUp()
+	for _, t := range []*time.Timer{r.udp.due, r.web.due, r.patience} {
+		t.Stop()
+	}
+	for n := len(r.udp.running) + len(r.web.running); n > 0; n-- {
+		if a := <-r.results; a.err == nil {
+			a.conn.Close(wire.CloseDone, cameSecond)
+		}
+	}
+	if r.spare != nil {
+		r.spare.Close(wire.CloseDone, cameSecond)
+	}
+}
+
+const cameSecond = "came second"
+
+// patiently bounds a try: it is given up when nothing was heard in time.
+func patiently(ctx context.Context, heard *atomic.Bool, within time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var heard atomic.Bool
 	patience := time.AfterFunc(within, func() {
 		if !heard.Load() {
 			cancel(errSilent)
 		}
 	})
-	defer patience.Stop()
+	return ctx, func() {
+		patience.Stop()
+		cancel(nil)
+	}
+}
+
+// tryQUIC makes one socket and one handshake. It gives up when ctx ends, when nothing was heard in time, or when UDP is
+// refused.
+func (c *Client) tryQUIC(ctx context.Context, heard *atomic.Bool, within time.Duration) (_ conn, err error) {
+	ctx, giveUp := patiently(ctx, heard, within)
+	defer giveUp()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 
 	addr, err := c.resolve(ctx)
 	if err != nil {
@@ -134,7 +291,10 @@ func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err err
 	if err != nil {
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
-	tr := &quic.Transport{Conn: withEar(socket, &heard)}
+	if to, ok := addr.(*net.UDPAddr); ok && c.Listen == nil {
+		defer scout(to, func(err error) { cancel(fmt.Errorf("%w: %w", errRefused, err)) })()
+	}
+	tr := &quic.Transport{Conn: withEar(socket, heard)}
 	release := func() {
 		tr.Close()
 		socket.Close()
@@ -142,15 +302,43 @@ func (c *Client) try(ctx context.Context, within time.Duration) (_ conn, err err
 	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle()))
 	if err != nil {
 		release()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
 	stream, err := qc.OpenStreamSync(ctx)
 	if err != nil {
-		qc.CloseWithError(quic.ApplicationErrorCode(wire.CloseDone), "came second")
+		qc.CloseWithError(quic.ApplicationErrorCode(wire.CloseDone), cameSecond)
 		release()
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
 	return &quicConn{stream: stream, conn: qc, after: []func(){release}}, nil
+}
+
+// scout sends a byte that no edge answers, and calls refused if somebody on the way says that it cannot be delivered:
+// the kernel tells that only to a socket that is connected, which one of QUIC is not. The scout has returned when back
+// has.
+func scout(to *net.UDPAddr, refused func(error)) (back func()) {
+	s, err := net.DialUDP("udp", nil, to)
+	if err != nil {
+		return func() {}
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, err := s.Write([]byte{0})
+		if err == nil {
+			_, err = s.Read(make([]byte, 1))
+		}
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			refused(err)
+		}
+	}()
+	return func() {
+		s.Close()
+		<-gone
+	}
 }
 
 // resolve finds the edge's address. While the resolver is out of order, the last address known has to do.

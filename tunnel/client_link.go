@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,9 +14,9 @@ import (
 
 const finishWithin = 2 * time.Second // for the batch in hand when the sidecar stops
 
-// clientLink is one link from its Hello on. Five goroutines share it, and link waits for them: one says Hello and then,
+// clientLink is one link from its Hello on. Some goroutines share it, and link waits for them: one says Hello and then,
 // as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; roam follows the
-// machine from network to network; and the fifth closes the connection when one of the others ends.
+// machine from network to network, and on a WebSocket probe looks for a way back to QUIC; and the last closes the connection when one of the others ends.
 type clientLink struct {
 	client  *Client
 	conn    conn
@@ -23,10 +24,12 @@ type clientLink struct {
 	inbox   *inbox
 	heart   *heart
 	writing sync.Mutex // held for whole frames
+	next    conn       // what probe has found
 }
 
-// link takes a connection from its Hello to its end and says why it ended.
-func (c *Client) link(ctx context.Context, conn conn) error {
+// link takes a connection from its Hello to its end and says why it ended. If there is a next connection the link moves
+// there: nothing is in flight any more, and it can say Hello.
+func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 	l := &clientLink{client: c, conn: conn, inbox: newInbox()}
 	var pace *pace
 	if c.Metered {
@@ -41,26 +44,30 @@ func (c *Client) link(ctx context.Context, conn conn) error {
 		return nil
 	})
 	g.Go(func() error {
-		on, cancel := context.WithCancel(living)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
+		on, stop := context.WithCancelCause(living)
+		defer stop(nil)
+		defer context.AfterFunc(ctx, func() { stop(nil) })()
 		split, err := l.hello(on)
 		if err == nil {
 			g.Go(func() error { return l.read(living, split) })
 			g.Go(func() error { return l.heart.beat(living) })
 			g.Go(func() error { return l.roam(living) })
+			g.Go(func() error { return l.probe(on, stop) })
 			err = l.apply(on, ctx, split)
 		}
 		if ctx.Err() != nil {
 			return endingf(wire.CloseShutdown, "tunnel: the sidecar stops")
 		}
+		if errors.Is(context.Cause(on), errMoved) {
+			return endingf(wire.CloseDone, "tunnel: %w", errMoved)
+		}
 		return err
 	})
-	err := g.Wait()
-	if ctx.Err() == nil {
+	err = g.Wait()
+	if ctx.Err() == nil && l.next == nil {
 		c.log().Warn("link lost", "edge", c.Edge, "lived", time.Since(l.heart.began).Round(time.Millisecond), "err", err)
 	}
-	return err
+	return l.next, err
 }
 
 // hello says who we are and where the Sink is, and hears which history comes.

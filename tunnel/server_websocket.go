@@ -47,7 +47,6 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 			}
 			guest := r.Context().Value(guestKey{}).(*guest)
 			c := newWebsocketConn(ws, guest)
-			c.idle = idleAsked(r.Header.Get(wire.IdleHeader))
 			go func() { // so that the handler ends, with all that net/http holds for it
 				defer links.leave()
 				s.serve(ctx, c, guest.known)

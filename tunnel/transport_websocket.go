@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -29,8 +27,7 @@ type websocketConn struct {
 	ws     *websocket.Conn
 	net    net.Conn // beneath it, for its deadlines: those of websocket.Conn end the connection without a word
 	remote string
-	why    string        // at the sidecar: why it is not QUIC
-	idle   time.Duration // at the edge: with nothing read for so long, the sidecar is gone. 0: for others to judge
+	why    string // at the sidecar: why it is not QUIC
 
 	message io.Reader // being read; owned by Read
 	ended   chan struct{}
@@ -38,8 +35,7 @@ type websocketConn struct {
 
 	once    sync.Once // of Close
 	mu      sync.Mutex
-	until   time.Time // the deadline for reading, as set
-	closing bool      // the deadlines are Close's own
+	closing bool // the deadlines are Close's own
 }
 
 func newWebsocketConn(ws *websocket.Conn, beneath net.Conn) *websocketConn {
@@ -65,8 +61,8 @@ func (w *websocketConn) Read(b []byte) (int, error) {
 }
 
 func (w *websocketConn) read(b []byte) (int, error) {
-	if err := w.beforeRead(); err != nil {
-		return 0, err
+	if w.isClosing() {
+		return 0, net.ErrClosed
 	}
 	if w.message == nil {
 		kind, message, err := w.ws.Reader(context.Background())
@@ -85,16 +81,10 @@ func (w *websocketConn) read(b []byte) (int, error) {
 	return n, err
 }
 
-func (w *websocketConn) beforeRead() error {
+func (w *websocketConn) isClosing() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closing {
-		return net.ErrClosed
-	}
-	if w.idle > 0 && w.until.IsZero() {
-		return w.net.SetReadDeadline(time.Now().Add(w.idle))
-	}
-	return nil
+	return w.closing
 }
 
 // Write sends one message. If that fails because the other end has closed, its reason is the error.
@@ -119,7 +109,6 @@ func (w *websocketConn) Write(b []byte) (int, error) {
 func (w *websocketConn) SetReadDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.until = t
 	if w.closing {
 		return nil
 	}
@@ -186,12 +175,3 @@ type bluntly struct {
 }
 
 func (b bluntly) Close() error { return b.beneath.Close() }
-
-// idleAsked is the sidecar's idle timeout as it stands in a header. What is not there or makes no sense is the usual one.
-func idleAsked(header string) time.Duration {
-	ms, err := strconv.Atoi(strings.TrimSpace(header))
-	if err != nil || ms <= 0 {
-		return idleTimeout
-	}
-	return min(max(time.Duration(ms)*time.Millisecond, idleTimeout), idleMost)
-}

@@ -64,7 +64,6 @@ const (
 	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
 	idleTimeout     = 4 * time.Second         // without any packet, over QUIC
 	silentFor       = 5 * time.Second         // that a sidecar may be in which no callback is lost: told in Hello
-	idleMost        = time.Minute             // what a sidecar on a WebSocket may ask for in its place
 	handshakeWithin = 3 * time.Second         // of the last packet of a handshake that is under way
 	helloWithin     = 5 * time.Second         // of the handshake
 	welcomeWithin   = 10 * time.Second        // of the Hello: the edge's disk may be busy

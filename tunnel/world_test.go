@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -33,6 +34,9 @@ type world struct {
 	ports   atomic.Int64               // given away
 	from    atomic.Pointer[netip.Addr] // the sidecars' address, as set by move
 	key     [32]byte
+
+	tcpMu sync.Mutex
+	tcp   map[string]*tcpListener // by address
 }
 
 var edgeAddr = &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 443}
@@ -44,9 +48,24 @@ func inWorld(t *testing.T, f func(w *world)) {
 	})
 }
 
+// overBoth is inWorld in two worlds: one as it is, and one in which there is no way for UDP.
+func overBoth(t *testing.T, f func(w *world)) {
+	t.Helper()
+	for _, transport := range []string{tunnel.TransportQUIC, tunnel.TransportWebSocket} {
+		t.Run(transport, func(t *testing.T) {
+			t.Helper()
+			inWorld(t, func(w *world) {
+				w.router.noUDP.Store(transport == tunnel.TransportWebSocket)
+				f(w)
+			})
+		})
+	}
+}
+
 // router is the network between all sockets.
 type router struct {
 	simnet.PerfectRouter
+	noUDP atomic.Bool
 	mu    sync.Mutex
 	drop  func(p simnet.Packet) bool
 	nat   *nat
@@ -60,7 +79,7 @@ func (r *router) SendPacket(p simnet.Packet) error {
 	if count != nil {
 		count(p)
 	}
-	if drop != nil && drop(p) {
+	if drop != nil && drop(p) || r.noUDP.Load() {
 		return nil
 	}
 	if nat != nil {
@@ -126,7 +145,7 @@ func (w *world) socket(addr *net.UDPAddr) net.PacketConn {
 func (w *world) edge() *edge {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), done: make(chan error, 1)}
+	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), web: w.listenTCP((*net.TCPAddr)(edgeAddr)), done: make(chan error, 2)}
 	e.Server = &tunnel.Server{
 		History: w.history, TLS: w.ca.server(), ResetKey: &w.key, Logger: w.logger("edge"),
 		Authorize: func(_ context.Context, token []byte) (tunnel.Endpoint, error) {
@@ -138,6 +157,7 @@ func (w *world) edge() *edge {
 		},
 	}
 	go func() { e.done <- e.Serve(ctx, e.socket) }()
+	go func() { e.done <- e.ServeWebSocket(ctx, tls.NewListener(e.web, e.WebSocketTLS())) }()
 	w.t.Cleanup(e.stop)
 	return e
 }
@@ -147,6 +167,7 @@ type edge struct {
 	world   *world
 	cancel  context.CancelFunc
 	socket  net.PacketConn
+	web     *tcpListener
 	done    chan error
 	stopped sync.Once
 }
@@ -155,8 +176,10 @@ type edge struct {
 func (e *edge) stop() {
 	e.stopped.Do(func() {
 		e.cancel()
-		if err := <-e.done; err != nil {
-			e.world.t.Errorf("serve: %v", err)
+		for range 2 {
+			if err := <-e.done; err != nil {
+				e.world.t.Errorf("serve: %v", err)
+			}
 		}
 		e.socket.Close()
 	})
@@ -165,6 +188,7 @@ func (e *edge) stop() {
 // kill ends the edge without a word to anybody.
 func (e *edge) kill() {
 	e.world.dropping(func(p simnet.Packet) bool { return p.From.String() == edgeAddr.String() })
+	e.web.die()
 	e.stop()
 	e.world.dropping(nil)
 }
@@ -181,6 +205,9 @@ func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Cli
 				return nil, errors.New("network is unreachable")
 			}
 			return w.socket(&net.UDPAddr{IP: from.AsSlice(), Port: int(w.ports.Add(1))}), nil
+		},
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return w.dialTCP(ctx, (*net.TCPAddr)(edgeAddr))
 		},
 		Resolve: func(context.Context, string) (net.Addr, error) { return edgeAddr, nil },
 		Route:   func(netip.AddrPort) netip.Addr { return w.route() },

@@ -70,7 +70,13 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 			Dir: filepath.Join(dir, "sidecar"), Listener: app, Dev: true,
 			Edge: edgeAddress.String(), CAFile: write("ca.crt", e.CA()), TokenFile: write("token", []byte("a token for this test")),
 			ListenPacket: func() (net.PacketConn, error) { return <-ports, nil },
-			Resolve:      func(context.Context, string) (net.Addr, error) { return edgeAddress, nil },
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				if wires.cut.Load() {
+					return nil, errors.New("the wires are cut")
+				}
+				return callbacks.dial(ctx)
+			},
+			Resolve: func(context.Context, string) (net.Addr, error) { return edgeAddress, nil },
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -118,7 +118,7 @@ func runSidecar(c *cli.Context) error {
 
 	d, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
-		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered,
+		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,

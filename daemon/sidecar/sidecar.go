@@ -62,9 +62,11 @@ type Config struct {
 
 	PhoneURL, EdgeURL, SandboxURL string // dev: where the pretend phone, the edge and the pretend Safaricom are, for the pages
 
-	ListenPacket func() (net.PacketConn, error)                               // the tunnel's socket; default: UDP on any port
-	Resolve      func(ctx context.Context, hostport string) (net.Addr, error) // of Edge; default: the system's resolver
-	Logger       *slog.Logger                                                 // default: silence
+	ListenPacket func() (net.PacketConn, error)                                       // the tunnel's socket; default: UDP on any port
+	Resolve      func(ctx context.Context, hostport string) (net.Addr, error)         // of Edge; default: the system's resolver
+	Dial         func(ctx context.Context, network, address string) (net.Conn, error) // TCP to Edge or Proxy; default: net.Dialer
+	Proxy        func(*url.URL) (*url.URL, error)                                     // to Edge, for a WebSocket; default: none
+	Logger       *slog.Logger                                                         // default: silence
 }
 
 // How long things may take when Run is asked to end. Together they stay under a second.
@@ -227,7 +229,8 @@ func (s *Sidecar) openTunnel(key []byte) error {
 	}
 	s.tunnel = &tunnel.Client{
 		Edge: s.config.Edge, TLS: tls, Token: token, Instance: id, Sink: s.table,
-		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Metered: s.config.Metered, Logger: s.log,
+		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
+		Metered: s.config.Metered, Logger: s.log,
 	}
 	// The payments of the process before this one are not counted: for as long as one may be pending, some is.
 	s.tunnel.Expect(time.Now().Add(s.unknownAfter()))

@@ -14,7 +14,6 @@ const (
 	ALPN       = "hodi/1"               // over QUIC
 	ServerName = "tunnel.hodi.internal" // in TLS: what the edge's private certificate is for
 	Path       = "/tunnel"              // of a WebSocket
-	IdleHeader = "Hodi-Idle"            // of its request: milliseconds that the sidecar may be silent
 	MaxIdle    = time.Minute            // that a sidecar may ask for, in Hello and in a Ping
 )
 
