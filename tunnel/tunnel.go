@@ -60,7 +60,7 @@ type Endpoint struct {
 // The clocks of a link.
 const (
 	pingEvery       = 2 * time.Second         // the client's Ping
-	pingAgain       = 500 * time.Millisecond  // after a Ping that nothing answered, or three round trips
+	pingAgain       = 300 * time.Millisecond  // after a Ping that nothing answered, or three round trips
 	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
 	idleTimeout     = 4 * time.Second         // without any packet, over QUIC
 	silentFor       = 5 * time.Second         // that a sidecar may be in which no callback is lost: told in Hello
