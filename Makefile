@@ -34,7 +34,7 @@ chaos: build ## break everything for a quarter of an hour, and account for 1,000
 	$(GO) run ./cmd/chaos --hodi ./hodi $(CHAOS)
 
 chaos-short: build ## the same for a minute
-	$(GO) run ./cmd/chaos --hodi ./hodi --duration 60s --rate 300 --sidecars 3 --calm 6s $(CHAOS)
+	$(GO) run ./cmd/chaos --hodi ./hodi --duration 60s --rate 300 --sidecars 3 --calm 5s $(CHAOS)
 
 fuzz: ## every fuzz target for $(FUZZ)
 	@for package in $$($(GO) list ./...); do \

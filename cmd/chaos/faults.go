@@ -71,12 +71,15 @@ func kinds() []kind {
 
 func nothing(*world, *shop) error { return nil }
 
-// A storm injects faults: one after the other at the edge, and one after the other at each shop, so that they overlap.
+// A storm injects faults: one after the other at the edge, and one after the other at each shop. A third of the time only
+// shops suffer, a third only the edge, so that what a fault does can be measured; and a third all of them, so that faults
+// overlap as nobody would think of.
 type storm struct {
 	world  *world
 	ledger *ledger
 	calm   time.Duration // the longest time between a fault and the next
 	kinds  []kind
+	began  time.Time
 
 	mu       sync.Mutex
 	deck     map[bool][]int // of kinds for the edge, and for shops: shuffled, and dealt without replacement
@@ -88,7 +91,7 @@ type storm struct {
 
 func newStorm(w *world, l *ledger, calm time.Duration, seed uint64) *storm {
 	all := slices.DeleteFunc(kinds(), func(k kind) bool { return k.wires && w.network == nil })
-	return &storm{world: w, ledger: l, calm: calm, kinds: all, deck: map[bool][]int{}, rng: rand.New(rand.NewPCG(seed, 4)),
+	return &storm{world: w, ledger: l, calm: calm, kinds: all, began: time.Now(), deck: map[bool][]int{}, rng: rand.New(rand.NewPCG(seed, 4)),
 		times: make([]int, len(all)), measures: make([][]measure, len(all))}
 }
 
@@ -106,9 +109,23 @@ func (t *storm) run(ctx context.Context) {
 // sequence is the faults of the edge, or of one shop.
 func (t *storm) sequence(ctx context.Context, s *shop, watching *sync.WaitGroup) {
 	for rest(ctx, t.pause()) == nil {
+		if !t.allows(s == nil) {
+			continue
+		}
 		k, victim, hold := t.deal(s)
 		t.inject(ctx, k, victim, hold, watching)
 	}
+}
+
+// allows reports whether it is the time of the edge's faults, or of the shops'.
+func (t *storm) allows(ofEdge bool) bool {
+	switch third := 4 * t.calm; time.Since(t.began) / third % 3 {
+	case 0:
+		return !ofEdge
+	case 1:
+		return ofEdge
+	}
+	return true
 }
 
 func (t *storm) pause() time.Duration {

@@ -117,18 +117,18 @@ func (r *report) print(to io.Writer) {
 		p("%s: %s resident at the end", name, r.Resident[name])
 	}
 	p("")
-	p("| fault | injected | longest silence p50 | p99 | max | first delivery after it p50 | p99 | max |")
-	p("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	p("| fault | injected | measured | longest silence p50 | p99 | max | first delivery after it p50 | p99 | max |")
+	p("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, f := range r.Faults {
 		first := []string{"", "", ""}
 		if !f.Stays {
 			first = []string{short(f.First.P50), short(f.First.P99), short(f.First.Max)}
 		}
 		if f.Measured == 0 {
-			p("| %s | %d | | | | | | |", f.Name, f.Times)
+			p("| %s | %d | 0 | | | | | | |", f.Name, f.Times)
 			continue
 		}
-		p("| %s | %d | %s | %s | %s | %s |", f.Name, f.Times, short(f.Silence.P50), short(f.Silence.P99), short(f.Silence.Max), strings.Join(first, " | "))
+		p("| %s | %d | %d | %s | %s | %s | %s |", f.Name, f.Times, f.Measured, short(f.Silence.P50), short(f.Silence.P99), short(f.Silence.Max), strings.Join(first, " | "))
 	}
 	p("")
 	p("%d faults, %d processes killed", r.Injected, r.Kills)
