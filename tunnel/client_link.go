@@ -23,14 +23,14 @@ type clientLink struct {
 	frames  *wire.Reader
 	inbox   *inbox
 	heart   *heart
-	writing sync.Mutex // held for whole frames
-	next    conn       // what probe has found
+	writing turn // taken for whole frames
+	next    conn // what probe has found
 }
 
 // link takes a connection from its Hello to its end and says why it ended. If there is a next connection the link moves
 // there: nothing is in flight any more, and it can say Hello.
 func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
-	l := &clientLink{client: c, conn: conn, inbox: newInbox()}
+	l := &clientLink{client: c, conn: conn, inbox: newInbox(), writing: newTurn()}
 	var pace *pace
 	if c.Metered {
 		pace = &c.pace
@@ -160,8 +160,8 @@ func (l *clientLink) apply(ctx, stop context.Context, s split) error {
 
 // write writes whole frames. All that a sidecar says is short, so it has to be gone within the time of a Pong.
 func (l *clientLink) write(frames []byte) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.writing.take()
+	defer l.writing.give()
 	return writeAll(l.conn, frames, pongWithin)
 }
 

@@ -9,7 +9,7 @@ type Link struct {
 	Generation uint64 // grows with every link of the endpoint; the greatest is the one that counts
 	Remote     string
 	Since      time.Time
-	Sent       uint64    // the last entry that was sent; where it began, if none was
+	Sent       uint64    // everything up to it was sent, and behind a backlog perhaps some; where it began, if nothing was
 	Acked      uint64    // the last entry that the sidecar has acknowledged on this link; 0 if none
 	Transport  string    // what carries it: TransportQUIC or TransportWebSocket
 	Rival      time.Time // when two machines were last seen to use this endpoint's identity; zero: never

@@ -206,12 +206,12 @@ func TestNobodyIsLetInWithoutAProperHello(t *testing.T) {
 func TestOneWhoNeverAcknowledgesGetsAWindowFullAndNoMore(t *testing.T) {
 	inWorld(t, func(w *world) {
 		e := w.edge()
-		for range 100 {
-			w.history.add("duka", 1, string(make([]byte, 100<<10)))
-		}
 		p := w.peer()
 		p.say(hello("duka", 1, wire.Cursor{}))
 		hear[*wire.Welcome](p)
+		for range 100 {
+			w.history.add("duka", 1, string(make([]byte, 100<<10)))
+		}
 		var got uint64
 		for {
 			p.stream.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -237,12 +237,12 @@ func TestOneWhoNeverAcknowledgesGetsAWindowFullAndNoMore(t *testing.T) {
 func TestOneWhoStopsReadingLosesItsLinkAlthoughItsNetworkAnswers(t *testing.T) {
 	inWorld(t, func(w *world) {
 		e := w.edge()
-		for range 10 { // less than the window of the link, more than a stream takes that nobody reads
-			w.history.add("duka", 1, string(make([]byte, 100<<10)))
-		}
 		p := w.peer()
 		p.say(hello("duka", 1, wire.Cursor{}))
 		hear[*wire.Welcome](p)
+		for range 10 { // less than the window of the link, more than a stream takes that nobody reads
+			w.history.add("duka", 1, string(make([]byte, 100<<10)))
+		}
 		time.Sleep(5 * time.Second)
 		if len(e.Links()) != 1 {
 			t.Fatalf("after 5 s there are %d links", len(e.Links()))

@@ -256,10 +256,11 @@ func TestASlowSinkCostsTheEdgeAWindowAndKeepsItsLink(t *testing.T) {
 	inWorld(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		s.hook(func([]wire.Entry) error { time.Sleep(20 * time.Second); return nil })
+		c := w.sidecar("duka", s)
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
 		for range 60 {
 			w.history.add("duka", 1, string(make([]byte, 100<<10)))
 		}
-		c := w.sidecar("duka", s)
 		var ahead uint64
 		for range 100 {
 			time.Sleep(time.Second)

@@ -51,7 +51,7 @@ func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 
 	l := &serverLink{
 		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(),
-		seat: s.seatOf(endpoint.Name), ousted: make(chan error, 1), woken: make(chan struct{}, 1), flight: newFlight(),
+		seat: s.seatOf(endpoint.Name), ousted: make(chan error, 1), woken: make(chan struct{}, 1), flight: newFlight(), writing: newTurn(),
 	}
 	rival := l.seat.take(l)
 	if rival {
@@ -105,9 +105,9 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
 	}
 	l.epoch = state.Epoch
-	l.after = after
+	l.head, l.backlog, l.live = state.Head, after, state.Head
 	l.sent.Store(after)
-	l.flight.last = after
+	l.flight.begin(after, state.Head)
 	frame := wire.Append(nil, &wire.Welcome{
 		Epoch: state.Epoch, Oldest: state.Oldest, Head: state.Head, Time: time.Now(), Callback: l.endpoint.Callback,
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,13 +27,15 @@ type serverLink struct {
 	since      time.Time
 	epoch      wire.Epoch
 
-	after   uint64 // owned by send
-	sent    atomic.Uint64
+	head          uint64 // as Welcome told it
+	backlog, live uint64 // the last entry sent up to head, and behind it; owned by send
+
+	sent    atomic.Uint64 // everything up to here
 	acked   atomic.Uint64
 	flight  *flight
 	woken   chan struct{} // acked has moved
 	ousted  chan error    // the seat was taken
-	writing sync.Mutex    // held for whole frames
+	writing turn          // taken for whole frames
 }
 
 // run takes the link to its end and says why it ended. When ctx ends the link drains.
@@ -63,21 +64,12 @@ func (l *serverLink) send(living, drain context.Context) error {
 	ctx, cancel := context.WithCancel(living)
 	defer cancel()
 	defer context.AfterFunc(drain, cancel)()
-	for {
-		room, err := l.flight.wait(ctx, sendBatch)
-		if err != nil {
-			break
-		}
-		entries, err := l.server.History.Next(ctx, l.endpoint.Name, l.after, room)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
-		}
-		if err := l.sendEntries(entries); err != nil {
-			return err
-		}
+	err := l.sendBacklog(ctx)
+	for err == nil {
+		err = l.sendNext(ctx)
+	}
+	if !errors.Is(err, context.Canceled) {
+		return err
 	}
 	if living.Err() == nil {
 		living, cancel := context.WithTimeout(living, drainWithin)
@@ -85,6 +77,19 @@ func (l *serverLink) send(living, drain context.Context) error {
 		l.flight.waitEmpty(living)
 	}
 	return endingf(wire.CloseDraining, "tunnel: drained")
+}
+
+// sendNext sends what comes next when there is no backlog.
+func (l *serverLink) sendNext(ctx context.Context) error {
+	room, err := l.flight.wait(ctx, sendBatch)
+	if err != nil {
+		return err
+	}
+	entries, err := l.next(ctx, l.live, room)
+	if err != nil {
+		return err
+	}
+	return l.sendEntries(entries)
 }
 
 // sendEntries writes entries, many to a write. What is written is in flight before it is written, so that no Ack comes
@@ -109,9 +114,7 @@ func (l *serverLink) sendEntries(entries []wire.Entry) error {
 		if i < len(entries)-1 && len(b)+entries[i+1].Size() <= chunk {
 			continue
 		}
-		l.after = entries[i].Seq
-		l.flight.add(l.after, len(b))
-		l.sent.Store(l.after)
+		l.passed(entries[i].Seq, len(b))
 		if err := l.write(b); err != nil {
 			return fmt.Errorf("tunnel: send: %w", err)
 		}
@@ -120,10 +123,25 @@ func (l *serverLink) sendEntries(entries []wire.Entry) error {
 	return nil
 }
 
+// passed notes that bytes of entries, up to seq, are about to be sent.
+func (l *serverLink) passed(seq uint64, bytes int) {
+	if seq <= l.head {
+		l.backlog = seq
+	} else {
+		l.live = seq
+	}
+	l.flight.add(seq, bytes)
+	if l.backlog < l.head {
+		l.sent.Store(l.backlog)
+	} else {
+		l.sent.Store(l.live)
+	}
+}
+
 // write writes whole frames.
 func (l *serverLink) write(frames []byte) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.writing.take()
+	defer l.writing.give()
 	return writeAll(l.conn, frames, writeWithin)
 }
 
@@ -214,94 +232,5 @@ func (l *serverLink) acknowledge(living context.Context) error {
 		if ended {
 			return nil
 		}
-	}
-}
-
-// flight is what was sent and not yet acknowledged.
-type flight struct {
-	mu      sync.Mutex
-	spans   []span // in order
-	bytes   int    // of all spans
-	last    uint64 // sent
-	changed chan struct{}
-}
-
-type span struct {
-	last  uint64
-	bytes int
-}
-
-func newFlight() *flight { return &flight{changed: make(chan struct{}, 1)} }
-
-func (f *flight) add(last uint64, bytes int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.spans = append(f.spans, span{last, bytes})
-	f.bytes += bytes
-	f.last = last
-}
-
-// ack takes everything up to seq out of flight; false if seq was never sent.
-func (f *flight) ack(seq uint64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if seq > f.last {
-		return false
-	}
-	n := 0
-	for n < len(f.spans) && f.spans[n].last <= seq {
-		f.bytes -= f.spans[n].bytes
-		n++
-	}
-	f.spans = f.spans[n:]
-	if len(f.spans) == 0 {
-		f.spans = nil
-	}
-	if n > 0 {
-		signal(f.changed)
-	}
-	return true
-}
-
-// wait waits for room in the window and says how much there is, at most want. An entry larger than the room is sent all
-// the same, so the window is passed by one entry at most.
-func (f *flight) wait(ctx context.Context, want int) (int, error) {
-	for {
-		f.mu.Lock()
-		room := window - f.bytes
-		f.mu.Unlock()
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		if room > 0 {
-			return min(room, want), nil
-		}
-		select {
-		case <-f.changed:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// waitEmpty waits until nothing is in flight, or ctx ends.
-func (f *flight) waitEmpty(ctx context.Context) {
-	for {
-		f.mu.Lock()
-		empty := f.bytes == 0
-		f.mu.Unlock()
-		if empty || ctx.Err() != nil {
-			return
-		}
-		select {
-		case <-f.changed:
-		case <-ctx.Done():
-		}
-	}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

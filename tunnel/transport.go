@@ -183,3 +183,12 @@ func writeAll(c conn, b []byte, within time.Duration) error {
 	}
 	return nil
 }
+
+// turn is a lock that may be held for as long as a network is slow. A mutex would do as well, but for tests: in a bubble
+// a goroutine that waits for one does not count as waiting, and time stands still.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take() { t <- struct{}{} }
+func (t turn) give() { <-t }
