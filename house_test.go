@@ -16,8 +16,9 @@ var mayImport = map[string][]string{
 	"cmd/chaos":      {"client"},                                  // a judge from outside: it knows no more of Hodi than an app does
 	"cmd/hodi/bench": {"sync/correlate", "tunnel", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
 	"daemon/backup":  {},
-	"daemon/edge":    {"tunnel/...", "daemon/backup", "systemd"},
-	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/backup", "daemon/sidecar/pages", "client/web", "systemd"},
+	"daemon/salvage": {}, // what both daemons do when a disk has failed their database
+	"daemon/edge":    {"tunnel/...", "daemon/backup", "daemon/salvage", "systemd"},
+	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/backup", "daemon/salvage", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
 	"tunnel/journal": {"tunnel/wire"},

@@ -103,6 +103,7 @@ type endpoint struct {
 	Name, Callback string
 	Connected      bool
 	Head, Acked    uint64
+	Lost           int
 	Keys           []key
 }
 
@@ -111,16 +112,23 @@ type key struct {
 	Created, Retired time.Time
 }
 
-func endpoints(c *cli.Context) ([]endpoint, error) {
-	var list struct{ Endpoints []endpoint }
-	err := admin(c, http.MethodGet, "/endpoints", "", &list)
-	return list.Endpoints, err
+// endpoints lists them, and the names of databases that were damaged and moved aside.
+func endpoints(c *cli.Context) (all []endpoint, damaged []string, err error) {
+	var list struct {
+		Endpoints []endpoint
+		Damaged   []string
+	}
+	err = admin(c, http.MethodGet, "/endpoints", "", &list)
+	return list.Endpoints, list.Damaged, err
 }
 
 func listEndpoints(c *cli.Context) error {
-	all, err := endpoints(c)
+	all, damaged, err := endpoints(c)
 	if err != nil {
 		return err
+	}
+	for _, file := range damaged {
+		fmt.Fprintf(c.App.ErrWriter, "%s was damaged and is moved aside. What could be read of it is in use; see docs/operate.md, then remove it.\n", file)
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge add SHOP adds one.")
@@ -138,14 +146,18 @@ func listEndpoints(c *cli.Context) error {
 				live++
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\n", e.Name, link, e.Head, e.Acked, live)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d", e.Name, link, e.Head, e.Acked, live)
+		if e.Lost > 0 {
+			fmt.Fprintf(w, "\t%d lost by the disk", e.Lost)
+		}
+		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
 
 // endpointNamed finds the endpoint that an argument names.
 func endpointNamed(c *cli.Context, name string) (endpoint, error) {
-	all, err := endpoints(c)
+	all, _, err := endpoints(c)
 	if err != nil {
 		return endpoint{}, err
 	}

@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"time"
+
+	"github.com/hodihq/hodi/daemon/salvage"
 )
 
 // The operator's routes, on a socket that only the edge's own user may open:
 //
 //	POST   /endpoints {"name"}                   makes an endpoint: {"name", "token", "ca", "callback"}; the token is told once.
 //	                                             With "renew": true, gives one that there is another token
-//	GET    /endpoints                            {"endpoints": [...]}
+//	GET    /endpoints                            {"endpoints": [...], "damaged": [...]}: and databases that were moved aside
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
@@ -59,6 +62,7 @@ type shownEndpoint struct {
 	Oldest    uint64 `json:"oldest"`
 	Head      uint64 `json:"head"`
 	Acked     uint64 `json:"acked"`
+	Lost      int    `json:"lost,omitempty"` // entries that were found to be unreadable
 }
 
 func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
@@ -76,9 +80,10 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		list = append(list, shownEndpoint{
 			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
 			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
+			Lost: e.disk.Lost(endpoint.Name),
 		})
 	}
-	answer(w, http.StatusOK, map[string]any{"endpoints": list})
+	answer(w, http.StatusOK, map[string]any{"endpoints": list, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))})
 }
 
 func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {

@@ -10,7 +10,8 @@ import (
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
-// state is what an edge must not lose. What else lies in its folder is made anew: the lock and the operator's socket.
+// state is what an edge must not lose. What else lies in its folder is made anew: the lock, the operator's socket, the copy
+// of the endpoints.
 var state = backup.State{Of: "edge", Database: databaseFile, Files: []string{caFile, caKeyFile, resetKeyFile}}
 
 // Backup writes all that the edge in dir must not lose, whether it runs or not: endpoints, the journal, the authority

@@ -19,7 +19,7 @@ func TestEverythingInTheFolderIsInTheBackupOrMadeAnew(t *testing.T) {
 	if _, err := edge.Backup(t.Context(), w.dir, "", &b); err != nil {
 		t.Fatal(err)
 	}
-	kept := []string{"edge.db-wal", "edge.db-shm", "lock", "admin.sock"}
+	kept := []string{"edge.db-wal", "edge.db-shm", "lock", "admin.sock", "endpoints.json"}
 	for r := tar.NewReader(&b); ; {
 		h, err := r.Next()
 		if err == io.EOF {

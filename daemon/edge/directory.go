@@ -10,11 +10,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -60,6 +63,8 @@ var kinds = map[string]wire.Kind{
 type directory struct {
 	db     *sql.DB // one connection
 	public string  // base of addresses
+	copy   string  // the file with a copy of it all: see damage.go
+	log    *slog.Logger
 
 	mu        sync.RWMutex
 	endpoints map[string]*Endpoint
@@ -89,7 +94,7 @@ CREATE TABLE IF NOT EXISTS edge_key (
 	UNIQUE (endpoint, name)
 ) STRICT;`
 
-func openDirectory(ctx context.Context, path, public string) (*directory, error) {
+func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (*directory, error) {
 	dsn, err := journal.DataSource(path)
 	if err != nil {
 		return nil, err
@@ -100,7 +105,7 @@ func openDirectory(ctx context.Context, path, public string) (*directory, error)
 	}
 	db.SetMaxOpenConns(1)
 	d := &directory{
-		db: db, public: public,
+		db: db, public: public, copy: filepath.Join(filepath.Dir(path), rosterFile), log: log,
 		endpoints: make(map[string]*Endpoint), places: make(map[string]place), tokens: make(map[[sha256.Size]byte]*Endpoint),
 	}
 	if err := d.load(ctx); err != nil {
@@ -129,7 +134,7 @@ func (d *directory) load(ctx context.Context) error {
 			return err
 		}
 		if len(token) != sha256.Size {
-			return fmt.Errorf("the token of endpoint %s is damaged", e.Name)
+			return fmt.Errorf("%w: the token of endpoint %s is not one", salvage.ErrDamaged, e.Name)
 		}
 		e.token, e.Created = [sha256.Size]byte(token), fromMilli(created)
 		d.endpoints[e.Name], d.tokens[e.token] = e, e
@@ -201,6 +206,11 @@ func (e *Endpoint) callback() string {
 func (d *directory) list() []Endpoint {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	return d.sorted()
+}
+
+// sorted is the endpoints by name. d.mu is held.
+func (d *directory) sorted() []Endpoint {
 	list := make([]Endpoint, 0, len(d.endpoints))
 	for _, e := range d.endpoints {
 		c := *e
@@ -239,6 +249,7 @@ func (d *directory) set(ctx context.Context, name string, token []byte, mayExist
 		}
 		delete(d.tokens, e.token)
 		e.token, d.tokens[sum] = sum, e
+		d.changed()
 		return Registered{e.Name, e.callback()}, nil
 	}
 
@@ -262,6 +273,7 @@ func (d *directory) set(ctx context.Context, name string, token []byte, mayExist
 	e.Keys = []Key{k}
 	d.endpoints[name], d.tokens[sum] = e, e
 	d.places[k.key] = place{name, kinds[k.Kind]}
+	d.changed()
 	return Registered{name, k.URL}, nil
 }
 
@@ -317,6 +329,7 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 	}
 	e.Keys = append(e.Keys, k)
 	d.places[k.key] = place{endpoint, kinds[kind]}
+	d.changed()
 	return k, nil
 }
 
@@ -351,5 +364,6 @@ func (d *directory) retireKey(ctx context.Context, endpoint, name string) error 
 	}
 	k.Retired = now
 	delete(d.places, k.key)
+	d.changed()
 	return nil
 }

@@ -8,7 +8,7 @@
 //	                           hodi edge add SHOP ──▶ admin ─┘
 //
 // The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
-// directory.go knows the endpoints with their keys and tokens, identity.go is what is kept on disk beside the database,
+// directory.go knows the endpoints with their keys and tokens, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
 // admin.go is the operator's socket, backup.go makes a copy of it all and puts it back.
 package edge
 
@@ -22,7 +22,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -52,9 +51,17 @@ type Edge struct {
 	lock      *flock.Flock
 	identity  *identity
 	journal   journal.Journal
+	disk      disk // what the journal is on
 	directory *directory
 	ingress   *ingress
 	tunnel    *tunnel.Server
+}
+
+// disk is what an edge asks of a journal on a disk besides.
+type disk interface {
+	Damaged() <-chan struct{}
+	Probe(ctx context.Context) error
+	Lost(endpoint string) int
 }
 
 // Open opens the state in c.Dir, and makes what is missing. Nothing is read or written on the network before Run.
@@ -89,21 +96,15 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if err := state.Finish(c.Dir); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	if e.identity, err = loadIdentity(c.Dir); err != nil {
+	if err := e.openState(ctx); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	db := filepath.Join(c.Dir, databaseFile)
-	if e.directory, err = openDirectory(ctx, db, strings.TrimRight(c.PublicURL, "/")); err != nil {
+	if e.identity, err = loadIdentity(c.Dir); err != nil { // after the database: where there are keys, there was one
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	j, err := journal.OpenSQLite(ctx, db, c.Limits, c.Logger)
-	if err != nil {
-		return nil, fmt.Errorf("edge: open: %w", err)
-	}
-	e.journal = j
-	e.ingress = &ingress{journal: j, find: e.directory.find, log: c.Logger}
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, log: c.Logger}
 	e.tunnel = &tunnel.Server{
-		History:   j,
+		History:   e.journal,
 		Authorize: e.directory.authorize,
 		TLS:       e.identity.tls(),
 		ResetKey:  &e.identity.reset,
@@ -113,7 +114,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 }
 
 // Run serves until ctx is done, and then takes nothing new and finishes what is in flight. It returns nil then; before
-// that, only when a port fails.
+// that, only when a port fails, or the database turns out to be damaged: the next Open salvages what is left of it.
 func (e *Edge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -142,7 +143,11 @@ func (e *Edge) Run(ctx context.Context) error {
 	})
 	e.ingress.ready.Store(true)
 
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-e.disk.Damaged():
+		cancel(nil)
+	}
 	e.ingress.ready.Store(false)
 	port.stop()
 	drain, done := context.WithTimeout(context.Background(), e.config.Drain)
@@ -151,6 +156,11 @@ func (e *Edge) Run(ctx context.Context) error {
 		parts.Go(func() { s.stop(drain) })
 	}
 	parts.Wait()
+	select {
+	case <-e.disk.Damaged(): // also if that came out only now
+		return e.damaged()
+	default:
+	}
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -23,3 +23,15 @@ func (f appendFunc) Append(ctx context.Context, endpoint string, e wire.Entry) (
 func (e *Edge) Certificate(now time.Time) (*tls.Certificate, error) {
 	return e.identity.certificate(now)
 }
+
+// Held is all that a sidecar would be sent.
+func (e *Edge) Held(ctx context.Context, endpoint string) (all []wire.Entry, err error) {
+	state, err := e.journal.State(ctx, endpoint)
+	for after := state.Oldest - 1; err == nil && after < state.Head; after = all[len(all)-1].Seq {
+		var some []wire.Entry
+		if some, err = e.journal.Next(ctx, endpoint, after, 1<<20); err == nil {
+			all = append(all, some...)
+		}
+	}
+	return all, err
+}

@@ -44,6 +44,7 @@ type ingress struct {
 	journal interface {
 		Append(ctx context.Context, endpoint string, e wire.Entry) (uint64, error)
 	}
+	probe func(ctx context.Context) error // whether it can store
 	find  func(key string) (place, bool)
 	log   *slog.Logger
 	ready atomic.Bool // it serves, and does not drain
@@ -58,7 +59,7 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/healthz":
 		in.health(w, r, true)
 	case path == "/readyz":
-		in.health(w, r, in.ready.Load())
+		in.health(w, r, in.ready.Load() && in.stores(r.Context()))
 	default:
 		refuse(w, http.StatusNotFound, "there is nothing here")
 	}
@@ -147,13 +148,25 @@ func headerLines(r *http.Request) []byte {
 	return b.Bytes()
 }
 
+// stores reports whether the disk can store. When it last could not, it is tried: otherwise an edge that nobody sends
+// callbacks any more, because it is not ready, would never learn that it is again.
+func (in *ingress) stores(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeWithin)
+	defer cancel()
+	err := in.probe(ctx)
+	if err != nil {
+		in.log.Warn("not ready: the disk cannot store", "err", err)
+	}
+	return err == nil
+}
+
 func (in *ingress) health(w http.ResponseWriter, r *http.Request, well bool) {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		refuse(w, http.StatusMethodNotAllowed, "ask with GET")
 	case !well:
-		refuse(w, http.StatusServiceUnavailable, "not ready")
+		refuse(w, http.StatusServiceUnavailable, "not ready: it starts, ends, or cannot store")
 	default:
 		w.Header().Set("Cache-Control", "no-store")
 		answer(w, http.StatusOK, map[string]string{"status": "ok"})

@@ -26,6 +26,7 @@ type world struct {
 	dir, http, udp, callback string
 	log                      *lockedBuffer
 	stop                     func()
+	end                      func() error // as stop, and says how Run ended
 }
 
 const token = "0123456789abcdef0123456789abcdef-token"
@@ -59,16 +60,26 @@ func start(t *testing.T, c edge.Config) *world {
 	w.callback = registered.CallbackURL
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ran := make(chan error, 1)
-	w.stop = sync.OnceFunc(func() {
+	var ended bool
+	w.end = sync.OnceValue(func() error {
+		ended = true
 		cancel()
-		if err := <-ran; err != nil {
-			t.Errorf("run: %v", err)
-		}
+		err := <-ran
 		if err := w.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
+		return err
 	})
-	t.Cleanup(w.stop)
+	w.stop = sync.OnceFunc(func() {
+		if err := w.end(); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		if !ended {
+			w.stop()
+		}
+	})
 	go func() { ran <- w.Edge.Run(ctx) }()
 	return w
 }

@@ -15,11 +15,12 @@ type history struct {
 
 	mu          sync.Mutex
 	state       wire.State
-	total       int64         // bytes up to and with Head
-	ackedTotal  int64         // bytes up to and with Acked
-	prunedTotal int64         // bytes before Oldest
-	tail        []stored      // the newest entries, without a gap, up to Head
-	news        chan struct{} // closed at the next append; nil if nobody waits
+	total       int64           // bytes up to and with Head
+	ackedTotal  int64           // bytes up to and with Acked
+	prunedTotal int64           // bytes before Oldest
+	lost        map[uint64]bool // numbers under which the disk holds no entry that can be read, as far as was noticed
+	tail        []stored        // the newest entries, without a gap, up to Head
+	news        chan struct{}   // closed at the next append; nil if nobody waits
 
 	// The writer's own.
 	oldestAt time.Time // when the oldest entry came

@@ -152,19 +152,17 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 		if err != nil {
 			return err
 		}
-		return w.conn.QueryRowContext(background, `SELECT total, data FROM journal_entry WHERE id = ?`, h.row(bound+1)).Scan(&total, &data)
+		return w.conn.QueryRowContext(background, `SELECT total, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1`, h.row(bound+1), h.row(maxSeq)).Scan(&total, &data)
 	})
-	if err != nil {
-		return false, err
-	}
-	oldest, err := wire.ParseEntry(data)
 	if err != nil {
 		return false, err
 	}
 	if unfetched {
 		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(state.Oldest, state.Acked+1), "to", bound)
 	}
-	h.oldestAt = oldest.Received
+	if oldest, err := wire.ParseEntry(data); err == nil { // if it is damaged, as old as the one before it
+		h.oldestAt = oldest.Received
+	}
 	h.mu.Lock()
 	h.state.Oldest, h.prunedTotal = bound+1, total-int64(len(data))
 	h.mu.Unlock()
@@ -199,25 +197,23 @@ func (w *writer) notice(h *history, state wire.State, now time.Time) (given bool
 
 // older is the last of the oldest pruneRows entries that came before a time, without one that came later before it.
 func (w *writer) older(h *history, state wire.State, before time.Time) (uint64, error) {
-	rows, err := w.conn.QueryContext(background, `SELECT data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`, h.row(state.Oldest), h.row(state.Head), pruneRows)
+	rows, err := w.conn.QueryContext(background, `SELECT id, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`, h.row(state.Oldest), h.row(state.Head), pruneRows)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	last := state.Oldest - 1
 	for rows.Next() {
+		var id int64
 		var data []byte
-		if err := rows.Scan(&data); err != nil {
+		if err := rows.Scan(&id, &data); err != nil {
 			return 0, err
 		}
 		e, err := wire.ParseEntry(data)
-		if err != nil {
-			return 0, err
-		}
-		if e.Received.After(before) {
+		if err == nil && e.Received.After(before) {
 			break
 		}
-		last = e.Seq
+		last = uint64(id) & maxSeq // one that is damaged is as old as the one before it
 	}
 	return last, rows.Err()
 }

@@ -28,19 +28,18 @@ func (s *SQLite) Entry(ctx context.Context, endpoint string, seq uint64) (wire.E
 	if ok {
 		return e.entry, nil
 	}
-	var data []byte
-	err = s.read.QueryRowContext(ctx, `SELECT data FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&data)
-	if errors.Is(err, sql.ErrNoRows) {
+	entry, err := s.held(ctx, h, seq)
+	if err == nil {
+		return entry, nil
+	}
+	if now := h.now(); seq < now.Oldest && seq != now.Acked { // it was pruned while we read
 		err = ErrNoEntry
 	}
-	var entry wire.Entry
-	if err == nil {
-		entry, err = wire.ParseEntry(data)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, sql.ErrNoRows) {
+		return s.gone(h, seq, err), nil
 	}
-	if err != nil {
-		return wire.Entry{}, fmt.Errorf("journal: entry %d of %s: %w", seq, endpoint, err)
-	}
-	return entry, nil
+	s.meet(err)
+	return wire.Entry{}, fmt.Errorf("journal: entry %d of %s: %w", seq, endpoint, err)
 }
 
 // Next is that of Journal. A reader that keeps up is served from memory; one that fell behind, from disk.
@@ -76,15 +75,20 @@ func (s *SQLite) Next(ctx context.Context, endpoint string, after uint64, maxByt
 		h.mu.Unlock()
 
 		entries, err := s.older(ctx, h, from, state.Head, maxBytes)
+		if len(entries) > 0 {
+			return entries, nil // what is wrong behind them is met again by the next
+		}
+		if now := h.now(); now.Oldest > from { // it was pruned while we read
+			continue
+		}
+		if err == nil || errors.Is(err, ErrDamaged) {
+			entries, err = s.beside(ctx, h, from, state.Head)
+		}
 		if err != nil {
+			s.meet(err)
 			return nil, fmt.Errorf("journal: next of %s: %w", endpoint, err)
 		}
-		if len(entries) > 0 && entries[0].Seq == from {
-			return entries, nil
-		}
-		if now := h.now(); now.Oldest == state.Oldest { // or else it was pruned while we read
-			return nil, fmt.Errorf("journal: next of %s: entry %d is not in the file: %w", endpoint, from, ErrNoEntry)
-		}
+		return entries, nil
 	}
 }
 
@@ -103,29 +107,26 @@ func newest(tail []stored, maxBytes int) []wire.Entry {
 	return entries
 }
 
-// older reads entries from disk.
-func (s *SQLite) older(ctx context.Context, h *history, from, to uint64, maxBytes int) ([]wire.Entry, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`,
+// older reads entries from disk, up to the first that is not there.
+func (s *SQLite) older(ctx context.Context, h *history, from, to uint64, maxBytes int) (entries []wire.Entry, err error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT data, crc FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`,
 		h.row(from), h.row(to), readRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var entries []wire.Entry
 	for size := 0; rows.Next(); {
 		var data []byte
-		if err := rows.Scan(&data); err != nil {
-			return nil, err
+		var crc sql.NullInt64
+		if err := rows.Scan(&data, &crc); err != nil {
+			return entries, err
 		}
 		if size += wire.HeaderSize + len(data); len(entries) > 0 && size > maxBytes {
 			return entries, nil
 		}
-		e, err := wire.ParseEntry(data)
+		e, err := decode(data, crc, from+uint64(len(entries)))
 		if err != nil {
-			return nil, err
-		}
-		if e.Seq != from+uint64(len(entries)) {
-			break // pruned while we read, or worse: the caller sees
+			return entries, err
 		}
 		entries = append(entries, e)
 	}
@@ -153,7 +154,7 @@ func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq
 	}
 	if !ok {
 		err := s.read.QueryRowContext(ctx, `SELECT total FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&e.total)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) { // pruned unacknowledged: it counts for nothing any more
+		if err != nil && !errors.Is(err, sql.ErrNoRows) && !IsDamage(err) { // pruned unacknowledged, or lost: it counts for nothing
 			return fmt.Errorf("journal: ack of %s: %w", endpoint, err)
 		}
 	}

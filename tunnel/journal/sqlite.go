@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hodihq/hodi/tunnel/wire"
 
@@ -34,8 +35,11 @@ type SQLite struct {
 	acks     chan struct{} // has a token when there are acknowledgements to save
 	stop     chan struct{} // closed by Close
 	ended    chan struct{} // closed by the writer when it has answered all it took
+	damage   chan struct{} // closed when SQLite meets damage in the file
+	damaging sync.Once
 	stopping sync.Once
 	closing  error
+	failing  atomic.Pointer[error] // why the last transaction failed; nil if it did not
 
 	mu        sync.RWMutex
 	histories map[string]*history // only the writer adds to it
@@ -55,7 +59,8 @@ CREATE TABLE IF NOT EXISTS journal_endpoint (
 CREATE TABLE IF NOT EXISTS journal_entry (
 	id    INTEGER PRIMARY KEY, -- endpoint << 40 | seq
 	total INTEGER NOT NULL,
-	data  BLOB NOT NULL        -- the body of the entry's frame: package wire
+	data  BLOB NOT NULL,       -- the body of the entry's frame: package wire
+	crc   INTEGER              -- CRC-32C of data: a disk that forgets a bit is noticed. NULL: of a file made before there was one
 ) STRICT;
 CREATE TABLE IF NOT EXISTS journal_mark ( -- what was acknowledged when
 	endpoint INTEGER NOT NULL,
@@ -83,6 +88,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 		acks:      make(chan struct{}, 1),
 		stop:      make(chan struct{}),
 		ended:     make(chan struct{}),
+		damage:    make(chan struct{}),
 		histories: make(map[string]*history),
 	}
 	dsn, err := DataSource(path)

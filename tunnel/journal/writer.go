@@ -40,6 +40,7 @@ const (
 	appendEntry what = iota
 	beginHistory
 	renewEpoch
+	probeDisk
 )
 
 // writer owns the one connection that writes. It lives from OpenSQLite to Close and obeys no caller's context: a
@@ -80,6 +81,9 @@ func (w *writer) open(ctx context.Context) (err error) {
 	if _, err := w.conn.ExecContext(ctx, tuning+schema); err != nil {
 		return err
 	}
+	if err := w.addChecksums(ctx); err != nil {
+		return err
+	}
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		text string
@@ -87,7 +91,7 @@ func (w *writer) open(ctx context.Context) (err error) {
 		{&w.begin, `BEGIN IMMEDIATE`},
 		{&w.commit, `COMMIT`},
 		{&w.rollback, `ROLLBACK`},
-		{&w.insert, `INSERT INTO journal_entry (id, total, data) VALUES (?, ?, ?)`},
+		{&w.insert, `INSERT INTO journal_entry (id, total, data, crc) VALUES (?, ?, ?, ?)`},
 		{&w.name, `INSERT INTO journal_endpoint (name, epoch) VALUES (?, ?)`},
 		{&w.epoch, `UPDATE journal_endpoint SET epoch = ? WHERE id = ?`},
 		{&w.acking, `UPDATE journal_endpoint SET acked = ? WHERE id = ?`},
@@ -142,18 +146,39 @@ func (w *writer) load(ctx context.Context) error {
 	return nil
 }
 
-// measure finds the ends of a history on disk. The entry at Acked may stand alone before the others.
-func (w *writer) measure(ctx context.Context, h *history) error {
-	end := func(order string, from, to uint64) (e wire.Entry, total int64, err error) {
-		var data []byte
-		err = w.conn.QueryRowContext(ctx, `SELECT total, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id `+order+` LIMIT 1`,
-			h.row(from), h.row(to)).Scan(&total, &data)
-		if err == nil {
-			e, err = wire.ParseEntry(data)
-		}
-		return e, total - int64(len(data)), err
+// addChecksums gives the tables of a file that was made before entries had checksums room for them.
+func (w *writer) addChecksums(ctx context.Context) error {
+	var has int
+	err := w.conn.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info('journal_entry') WHERE name = 'crc'`).Scan(&has)
+	if err == nil && has == 0 {
+		_, err = w.conn.ExecContext(ctx, `ALTER TABLE journal_entry ADD COLUMN crc INTEGER`)
 	}
-	newest, before, err := end("DESC", 0, maxSeq)
+	return err
+}
+
+// measure finds the ends of a history on disk. The entry at Acked may stand alone before the others. What an entry holds
+// may be damaged: its number and its place tell enough.
+func (w *writer) measure(ctx context.Context, h *history) error {
+	type end struct {
+		seq           uint64
+		before, total int64
+		received      time.Time
+	}
+	find := func(order string, from, to uint64) (e end, err error) {
+		var id int64
+		var data []byte
+		err = w.conn.QueryRowContext(ctx, `SELECT id, total, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id `+order+` LIMIT 1`,
+			h.row(from), h.row(to)).Scan(&id, &e.total, &data)
+		if err != nil {
+			return e, err
+		}
+		e.seq, e.before, e.received = uint64(id)&maxSeq, e.total-int64(len(data)), time.Now()
+		if entry, err := wire.ParseEntry(data); err == nil {
+			e.received = entry.Received
+		}
+		return e, nil
+	}
+	newest, err := find("DESC", 0, maxSeq)
 	if errors.Is(err, sql.ErrNoRows) {
 		h.state.Oldest = 1
 		return nil
@@ -161,28 +186,28 @@ func (w *writer) measure(ctx context.Context, h *history) error {
 	if err != nil {
 		return err
 	}
-	h.state.Head, h.total = newest.Seq, before+dataSize(&newest)
-	if newest.Seq == h.state.Acked {
+	h.state.Head, h.total = newest.seq, newest.total
+	if newest.seq == h.state.Acked {
 		h.ackedTotal = h.total
 	}
-	oldest, before, err := end("ASC", 0, maxSeq)
-	if err == nil && oldest.Seq == h.state.Acked && oldest.Seq < newest.Seq {
-		h.ackedTotal = before + dataSize(&oldest)
-		oldest, before, err = end("ASC", oldest.Seq+1, maxSeq)
-		if err == nil && oldest.Seq == h.state.Acked+1 { // it does not stand alone
-			oldest, before, err = end("ASC", 0, maxSeq)
+	oldest, err := find("ASC", 0, maxSeq)
+	if err == nil && oldest.seq == h.state.Acked && oldest.seq < newest.seq {
+		h.ackedTotal = oldest.total
+		var next end
+		if next, err = find("ASC", oldest.seq+1, maxSeq); err == nil && next.seq != oldest.seq+1 { // it stands alone
+			oldest = next
 		}
 	}
 	if err != nil {
 		return err
 	}
-	h.state.Oldest, h.prunedTotal, h.oldestAt = oldest.Seq, before, oldest.Received
-	if acked := h.state.Acked; acked > oldest.Seq && acked < newest.Seq {
-		e, before, err := end("ASC", acked, acked)
+	h.state.Oldest, h.prunedTotal, h.oldestAt = oldest.seq, oldest.before, oldest.received
+	if acked := h.state.Acked; acked > oldest.seq && acked < newest.seq {
+		e, err := find("DESC", 0, acked)
 		if err != nil {
 			return err
 		}
-		h.ackedTotal = before + dataSize(&e)
+		h.ackedTotal = e.total
 	}
 	return nil
 }
@@ -305,6 +330,12 @@ func (w *writer) transaction(batch []*request) error {
 	byName := make(map[string]*staged, 1)
 	err := w.atomically(func() error {
 		for _, r := range batch {
+			if r.what == probeDisk {
+				if err := w.probe(); err != nil {
+					return err
+				}
+				continue
+			}
 			c := byName[r.endpoint]
 			if c == nil {
 				h, isNew, err := w.find(r.endpoint)
@@ -353,6 +384,12 @@ func (w *writer) atomically(f func() error) error {
 	return err
 }
 
+// probe writes what is there already, for the sake of the writing. A file without an endpoint has no use for room.
+func (w *writer) probe() error {
+	_, err := w.conn.ExecContext(background, `UPDATE journal_endpoint SET acked = acked WHERE id = (SELECT min(id) FROM journal_endpoint)`)
+	return err
+}
+
 // find returns the endpoint's history, or begins one.
 func (w *writer) find(endpoint string) (h *history, isNew bool, err error) {
 	if h := w.s.known(endpoint); h != nil {
@@ -391,7 +428,7 @@ func (w *writer) do(r *request, c *staged) error {
 		}
 		c.total += dataSize(e)
 		w.scratch = e.AppendBody(w.scratch[:0])
-		_, err := w.insert.ExecContext(background, h.row(e.Seq), c.total, w.scratch)
+		_, err := w.insert.ExecContext(background, h.row(e.Seq), c.total, w.scratch, crcOf(w.scratch))
 		c.entries = append(c.entries, stored{*e, c.total})
 		return err
 	}
@@ -457,6 +494,12 @@ func (w *writer) publish(c *staged) {
 // while: on a disk that is nearly full, small entries find room and large ones do not.
 func (w *writer) report(err error) {
 	now := time.Now()
+	if err == nil {
+		w.s.failing.Store(nil)
+	} else {
+		w.s.failing.Store(&err)
+		w.s.meet(err)
+	}
 	switch {
 	case err != nil:
 		if now.Sub(w.said) >= alarmEvery {

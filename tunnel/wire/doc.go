@@ -53,6 +53,9 @@
 // entry that follows its cursor, entries are gone: the sidecar says so, and asks Daraja about what was open meanwhile.
 // If oldest is head+1 the edge holds nothing.
 //
+// An entry of the kind lost stands in the place of one that the edge's disk could not keep. All else in it is empty (received
+// is 0), except that its body is "acknowledged" if an Ack had spoken for that number. The sidecar takes note of it as of a gap.
+//
 // Epochs are the creation of a history in Unix milliseconds, and grow, whatever clocks do; none reaches 2^47. Numbers start at 1 and have no gaps within what
 // the edge holds.
 //
@@ -87,7 +90,7 @@
 //	0x03 Entry     edge → sidecar      length 25 + ref + remote + header + body, at most 393216
 //	        0  u64  seq
 //	        8  i64  received
-//	       16  u8   kind               1 notice; 2 validation, 3 lookup, 4 bill, 5 canary are reserved
+//	       16  u8   kind               1 notice; 6 lost; 2 validation, 3 lookup, 4 bill, 5 canary are reserved
 //	       17  u16  length of ref
 //	       19  u16  length of remote
 //	       21  u32  length of header

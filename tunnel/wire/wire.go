@@ -87,6 +87,7 @@ const (
 	KindLookup     Kind = 3 // reserved: asked of the sidecar
 	KindBill       Kind = 4 // reserved: asked of the sidecar
 	KindCanary     Kind = 5 // reserved: the edge's own, to see that the path is open
+	KindLost       Kind = 6 // the edge's own: it had stored a callback by this number, and its disk lost it
 )
 
 // Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping or *Pong.
