@@ -28,11 +28,16 @@ import (
 // These are tries over QUIC. As soon as one of them has failed, tries over WebSocket begin on the same schedule: behind
 // the 1.5 s where UDP is dropped, and at once where it is refused. Where the last link was over WebSocket they begin
 // together. One over WebSocket that finishes has shown that the edge is there, and gives QUIC a last chance.
+//
+// Where a round trip takes longer than a try is given, none would ever succeed. So when as many as run at a time have
+// ended without a word, one of the places is for tries that are given more, and the others make up for it.
 const (
 	trySoonest = 400 * time.Millisecond // from one try to the next
 	tryLatest  = 600 * time.Millisecond
 	tryAtOnce  = 3                       // tries at a time, of each kind
 	tryWithin  = 1500 * time.Millisecond // for the edge's first packet; then until the handshake ends
+	tryLong    = 6 * time.Second         // for that of one try at a time, when others were silent
+	tryShort   = time.Second             // for that of the others then
 
 	webAfter   = 2500 * time.Millisecond // WebSockets are tried also where QUIC is answered and comes to no end
 	lastChance = 300 * time.Millisecond  // for QUIC to be answered, when it is not known to be blocked
@@ -42,6 +47,9 @@ const (
 	slowSoonest = 2 * time.Second
 	slowLatest  = 5 * time.Second
 	slowWithin  = 5 * time.Second
+
+	rareSoonest = 50 * time.Second // and rarer still where bytes cost, unless a callback is expected
+	rareLatest  = 70 * time.Second
 
 	rivalWait = time.Minute // after another machine took our place
 )
@@ -58,12 +66,14 @@ type lane struct {
 	due     *time.Timer
 	next    <-chan time.Time // nil: not begun, or all places are taken
 	running map[*attempt]bool
+	silent  int   // tries that ended without a word, since one did not
 	err     error // of the try that failed last
 }
 
 // attempt is one try.
 type attempt struct {
 	lane  *lane
+	long  bool
 	heard atomic.Bool // something came back
 	conn  conn
 	err   error
@@ -96,6 +106,15 @@ func (l *lane) promising() bool {
 	return false
 }
 
+func (l *lane) long() (n int) {
+	for a := range l.running {
+		if a.long {
+			n++
+		}
+	}
+	return n
+}
+
 // race is one search for a connection. Its fields are owned by run.
 type race struct {
 	client  *Client
@@ -119,6 +138,9 @@ func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 		client: c, lost: lost, blocked: c.notQUIC(), patience: idleTimer(),
 		udp: newLane(c.tryQUIC), web: newLane(c.tryWebSocket), results: make(chan *attempt, 2*tryAtOnce),
 	}
+	if c.Status().RTT > tryShort { // as it was on the last link
+		r.udp.silent, r.web.silent = tryAtOnce, tryAtOnce
+	}
 	r.trying, r.giveUp = context.WithCancel(ctx)
 	defer r.end()
 	return r.run(ctx)
@@ -135,9 +157,15 @@ func (r *race) run(ctx context.Context) (conn, error) {
 	late := time.NewTimer(webAfter)
 	defer late.Stop()
 	for {
+		_, roused := r.client.metered().lively()
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-roused:
+			r.udp.begin()
+			if r.web.begun {
+				r.web.begin()
+			}
 		case a := <-r.results:
 			delete(a.lane.running, a)
 			if a.err != nil && ctx.Err() == nil {
@@ -181,11 +209,8 @@ func (r *race) start(l *lane) {
 		l.next = nil
 		return
 	}
-	within, wait := tryWithin, between(trySoonest, tryLatest)
-	if time.Since(r.lost) > slowAfter {
-		within, wait = slowWithin, between(slowSoonest, slowLatest)
-	}
 	a, ctx := &attempt{lane: l}, r.trying
+	within, wait := r.schedule(a)
 	l.running[a] = true
 	go func() {
 		a.conn, a.err = l.try(ctx, &a.heard, within)
@@ -194,12 +219,34 @@ func (r *race) start(l *lane) {
 	l.due.Reset(wait)
 }
 
+// schedule is how long the try may hear nothing, and when the next one begins.
+func (r *race) schedule(a *attempt) (within, wait time.Duration) {
+	within, wait = tryWithin, between(trySoonest, tryLatest)
+	pace := r.client.metered()
+	lively, _ := pace.lively()
+	switch slow := time.Since(r.lost) > slowAfter; {
+	case slow && !lively:
+		return slowWithin, between(rareSoonest, rareLatest)
+	case slow && pace == nil:
+		return slowWithin, between(slowSoonest, slowLatest)
+	case a.lane.silent >= tryAtOnce:
+		within = tryShort
+		if a.lane.long() == 0 {
+			within, a.long = tryLong, true
+		}
+	}
+	return within, wait
+}
+
 func (r *race) failed(a *attempt) {
 	c, l := r.client, a.lane
 	if c.down(a.err); l.err == nil || l.err.Error() != a.err.Error() {
 		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
 	}
 	l.err = a.err
+	if l.silent++; !errors.Is(a.err, errSilent) {
+		l.silent = 0
+	}
 	l.next = l.due.C
 	r.beginWeb()
 }
@@ -299,7 +346,7 @@ func (c *Client) tryQUIC(ctx context.Context, heard *atomic.Bool, within time.Du
 		tr.Close()
 		socket.Close()
 	}
-	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle()))
+	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle(), max(handshakeWithin, within)))
 	if err != nil {
 		release()
 		if cause := context.Cause(ctx); cause != nil {

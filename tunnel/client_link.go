@@ -16,7 +16,8 @@ const finishWithin = 2 * time.Second // for the batch in hand when the sidecar s
 
 // clientLink is one link from its Hello on. Some goroutines share it, and link waits for them: one says Hello and then,
 // as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; roam follows the
-// machine from network to network, and on a WebSocket probe looks for a way back to QUIC; and the last closes the connection when one of the others ends.
+// machine from network to network, and on a WebSocket probe looks for a way back to QUIC; and the last closes the
+// connection when one of the others ends.
 type clientLink struct {
 	client  *Client
 	conn    conn
@@ -31,11 +32,7 @@ type clientLink struct {
 // there: nothing is in flight any more, and it can say Hello.
 func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 	l := &clientLink{client: c, conn: conn, inbox: newInbox(), writing: newTurn()}
-	var pace *pace
-	if c.Metered {
-		pace = &c.pace
-	}
-	l.heart = newHeart(l.write, l.inbox.full, c.measured, pace)
+	l.heart = newHeart(l.write, l.inbox.full, c.measured, c.metered())
 	l.frames = wire.NewReader(hearing{conn, l.heart})
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error {

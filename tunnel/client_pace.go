@@ -45,6 +45,14 @@ func (c *Client) Expect(until time.Time) {
 	p.until = until
 }
 
+// metered is the pace of a Client that has one.
+func (c *Client) metered() *pace {
+	if c.Metered {
+		return &c.pace
+	}
+	return nil
+}
+
 // silent is how long the edge may hear nothing from us.
 func (c *Client) silent() time.Duration {
 	if c.Metered {

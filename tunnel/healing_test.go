@@ -14,7 +14,7 @@ import (
 	"github.com/hodihq/hodi/tunnel"
 )
 
-var cuts = flag.Int("cuts", 12, "cuts of each kind in TestFirstDeliveryAfterHealing; for its figures take 500")
+var cuts = flag.Int("cuts", 4, "cuts of each kind in TestFirstDeliveryAfterHealing; for its figures take 500")
 
 // TestFirstDeliveryAfterHealing measures how long after the end of a cut an entry arrives that was appended during it:
 //
@@ -27,6 +27,7 @@ func TestFirstDeliveryAfterHealing(t *testing.T) {
 	}{
 		{"40 ms", 40 * time.Millisecond, 0},
 		{"80 ms, 5 % lost", 80 * time.Millisecond, 0.05},
+		{"2 s", 2 * time.Second, 0},
 	} {
 		for _, cut := range []struct {
 			name     string

@@ -119,6 +119,7 @@ func (w *world) counting() *packets {
 	c := new(packets)
 	w.router.mu.Lock()
 	defer w.router.mu.Unlock()
+	w.router.counted = c
 	w.router.count = func(p simnet.Packet) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -129,6 +130,18 @@ func (w *world) counting() *packets {
 		}
 	}
 	return c
+}
+
+// segment counts a segment of TCP, with the headers of TCP and IPv4, and the one that acknowledges it.
+func (w *world) segment(n int) {
+	w.router.mu.Lock()
+	defer w.router.mu.Unlock()
+	if c := w.router.counted; c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.n += 2
+		c.size += n + 2*52
+	}
 }
 
 func (c *packets) reset() {
@@ -260,4 +273,45 @@ func TestADeadMeteredSidecarIsNoticedWithinAMinute(t *testing.T) {
 		w.dropping(nil)
 		e.stop()
 	})
+}
+
+func TestAMeteredSidecarWithoutAnEdgeSparesItsBytesToo(t *testing.T) {
+	inWorld(t, func(w *world) {
+		c := w.sidecar("duka", newSink(), metered)
+		time.Sleep(tunnel.SlowAfter + time.Minute)
+		count := w.counting()
+		time.Sleep(time.Hour)
+		n, size, _ := count.counted()
+		t.Logf("an hour without an edge: %d packets, %d bytes", n, size)
+		if size > 1_000_000 {
+			t.Errorf("%d bytes", size)
+		}
+		// But not when a customer is typing a PIN.
+		e, s := w.edge(), c.Sink.(*sink)
+		w.history.add("duka", 1, "")
+		c.Expect(time.Now().Add(90 * time.Second))
+		w.delivered(time.Second, s, callbacks(1, 1, ""))
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestAPathSlowerThanATryIsGivenIsFoundAllTheSame(t *testing.T) {
+	for _, trip := range []time.Duration{1600 * time.Millisecond, 3 * time.Second} {
+		t.Run(trip.String(), func(t *testing.T) {
+			overBoth(t, func(w *world) {
+				w.latency = trip / 2
+				e, s := w.edge(), newSink()
+				c := w.sidecar("duka", s)
+				w.history.add("duka", 1, "")
+				w.delivered(time.Minute, s, callbacks(1, 1, ""))
+				time.Sleep(10 * time.Minute)
+				if n := len(s.welcomed()); n != 1 {
+					t.Errorf("%d links\n%.3000s", n, &w.log)
+				}
+				c.stop()
+				e.stop()
+			})
+		})
+	}
 }

@@ -305,6 +305,7 @@ func (c *tcpConn) Write(b []byte) (int, error) {
 		}
 		part := b[:min(len(b), 32<<10)]
 		h.inFlight += len(part)
+		h.world.segment(len(part))
 		h.sent <- segment{slices.Clone(part), time.Now().Add(h.world.latency)}
 		n, b = n+len(part), b[len(part):]
 	}

@@ -115,8 +115,7 @@ func told(err error) error {
 // quicConfig is what both ends share.
 func quicConfig(idle time.Duration) *quic.Config {
 	return &quic.Config{
-		HandshakeIdleTimeout: handshakeWithin,
-		MaxIdleTimeout:       idle,
+		MaxIdleTimeout: idle,
 		// The smallest there is: at an MTU of 1250, 1232 failed the handshake.
 		InitialPacketSize: 1200,
 		// What is won by larger packets is little (callbacks are small), and what may be lost is a path that swallows
@@ -131,6 +130,7 @@ func quicConfig(idle time.Duration) *quic.Config {
 // The idle timeout of a connection is the lesser of what its ends say. So the sidecar decides.
 func serverQUIC() *quic.Config {
 	c := quicConfig(wire.MaxIdle)
+	c.HandshakeIdleTimeout = tryLong
 	c.MaxIncomingStreams = 1
 	c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = 32<<10, 32<<10
 	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = 512<<10, 512<<10
@@ -139,8 +139,9 @@ func serverQUIC() *quic.Config {
 
 // clientQUIC has room for all that the edge sends without an Ack. So what stops the edge's writing is the network or
 // its own window, never a Sink that is slow for a while, and its deadline for writing means what it says.
-func clientQUIC(idle time.Duration) *quic.Config {
+func clientQUIC(idle, handshake time.Duration) *quic.Config {
 	c := quicConfig(idle)
+	c.HandshakeIdleTimeout = handshake
 	c.MaxIncomingStreams = -1
 	c.InitialStreamReceiveWindow, c.InitialConnectionReceiveWindow = 2*window, 2*window
 	c.MaxStreamReceiveWindow, c.MaxConnectionReceiveWindow = 4*window, 4*window

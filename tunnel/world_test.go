@@ -65,11 +65,12 @@ func overBoth(t *testing.T, f func(w *world)) {
 // router is the network between all sockets.
 type router struct {
 	simnet.PerfectRouter
-	noUDP atomic.Bool
-	mu    sync.Mutex
-	drop  func(p simnet.Packet) bool
-	nat   *nat
-	count func(p simnet.Packet)
+	noUDP   atomic.Bool
+	mu      sync.Mutex
+	drop    func(p simnet.Packet) bool
+	nat     *nat
+	count   func(p simnet.Packet)
+	counted *packets
 }
 
 func (r *router) SendPacket(p simnet.Packet) error {
