@@ -80,6 +80,10 @@ func TestASidecarTakesNothingOutOfOrder(t *testing.T) {
 		"an ack":                              {ahead, append(entries(6), &wire.Ack{Seq: 1}), callbacks(6, 6, "")},
 		"a second welcome":                    {ahead, append(entries(6), welcome), callbacks(6, 6, "")},
 		"older ones first, which is allowed":  {ahead, entries(3, 4, 5, 6, 8), callbacks(3, 6, "")},
+		"a gap before the live ones":          {ahead, entries(6, 102), callbacks(6, 6, "")},
+		"a gap among the live ones":           {ahead, entries(101, 102, 104), callbacks(101, 102, "")},
+		"a live one twice":                    {ahead, entries(101, 6, 101), append(callbacks(101, 101, ""), callbacks(6, 6, "")...)},
+		"a gap behind live ones":              {ahead, entries(6, 101, 102, 8), append(callbacks(6, 6, ""), callbacks(101, 102, "")...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -32,6 +32,37 @@ func (s *Server) ServeConn(ctx context.Context, c *HalfDead) { s.serve(ctx, c, f
 
 var _ conn = (*HalfDead)(nil)
 
+// Wire is a connection that breaks for both ends when one of them has read so many bytes.
+type Wire struct {
+	net.Conn
+	left int
+	dead func()
+}
+
+// NewWire makes one that breaks when the sidecar has read down bytes, or the edge up.
+func NewWire(down, up int) (server, sidecar *Wire) {
+	a, b := net.Pipe()
+	dead := func() { a.Close(); b.Close() }
+	return &Wire{a, up, dead}, &Wire{b, down, dead}
+}
+
+func (w *Wire) Read(b []byte) (int, error) {
+	if w.left == 0 {
+		w.dead()
+	}
+	n, err := w.Conn.Read(b[:min(len(b), max(w.left, 1))])
+	w.left -= n
+	return n, err
+}
+
+func (w *Wire) Close(wire.CloseCode, string)             { w.dead() }
+func (w *Wire) Remote() string                           { return "wire" }
+func (w *Wire) Transport() (name, why string)            { return TransportQUIC, "" }
+func (s *Server) ServeWire(ctx context.Context, w *Wire) { s.serve(ctx, w, func() {}) }
+
+// LinkWire is one link of a Client, to its end.
+func LinkWire(ctx context.Context, c *Client, w *Wire) { c.link(ctx, w) }
+
 // SlowAfter and RivalWait are how long a sidecar tries hard, and how long it waits after another machine took over.
 const (
 	SlowAfter = slowAfter
@@ -40,3 +71,6 @@ const (
 
 // SetWall gives a Client a wall clock.
 func SetWall(c *Client, wall func() time.Time) { c.wall = wall }
+
+// Left is how many bytes may still be read.
+func Left(w *Wire) int { return w.left }

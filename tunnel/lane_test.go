@@ -1,13 +1,18 @@
 package tunnel_test
 
 import (
+	"context"
+	"io"
+	"net"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go/testutils/simnet"
 
+	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -94,5 +99,192 @@ func TestALiveCallbackOvertakesFiftyThousand(t *testing.T) {
 		}
 		c.stop()
 		e.stop()
+	})
+}
+
+// A till is a sidecar made by hand, on a wire without any buffer: what it has not read the edge has not sent.
+type till struct {
+	*testing.T
+	history *history
+	conn    net.Conn
+	frames  *wire.Reader
+	bury    func()
+}
+
+// atTheTill serves one that comes back to a backlog.
+func atTheTill(t *testing.T, backlog int, more string, f func(*till)) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory()
+		h.add("duka", backlog, more)
+		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+			return tunnel.Endpoint{Name: "duka"}, nil
+		}}
+		edge, conn := tunnel.NewHalfDead()
+		served := make(chan struct{})
+		go func() { s.ServeConn(t.Context(), edge); close(served) }()
+		defer func() { // also when f fails
+			edge.Bury()
+			conn.Close()
+			<-served
+		}()
+		conn.Write(wire.Append(nil, hello("duka", 1, wire.Cursor{})))
+		p := &till{t, h, conn, wire.NewReader(onlyWhatIsAsked{conn}), edge.Bury}
+		if w, ok := p.read().(*wire.Welcome); !ok || w.Head != uint64(backlog) {
+			t.Fatalf("welcome %v", w)
+		}
+		f(p)
+	})
+}
+
+// onlyWhatIsAsked keeps a wire.Reader, which reads ahead, from taking more than a frame's header or the rest of it.
+type onlyWhatIsAsked struct{ io.Reader }
+
+func (o onlyWhatIsAsked) Read(b []byte) (int, error) {
+	return o.Reader.Read(b[:min(len(b), wire.HeaderSize)])
+}
+
+func (p *till) read() wire.Frame {
+	p.Helper()
+	f, err := p.frames.Read()
+	if err != nil {
+		p.Fatal(err)
+	}
+	return f
+}
+
+func (p *till) ack(seq uint64) {
+	p.Helper()
+	if _, err := p.conn.Write(wire.Append(nil, &wire.Ack{Seq: seq})); err != nil {
+		p.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// post appends callbacks, and lets the edge see them.
+func (p *till) post(n int, more string) {
+	synctest.Wait()
+	p.history.add("duka", n, more)
+	synctest.Wait()
+}
+
+// want reads entries of these numbers.
+func (p *till) want(seqs ...uint64) {
+	p.Helper()
+	for _, seq := range seqs {
+		if f, ok := p.read().(*wire.Entry); !ok || f.Seq != seq {
+			p.Fatalf("%v of %d came, want entry %d", f.Type(), f.Seq, seq)
+		}
+	}
+}
+
+// more reads all that comes without another word.
+func (p *till) more() (seqs []uint64) {
+	for {
+		p.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		f, err := p.frames.Read()
+		if err != nil {
+			p.conn.SetReadDeadline(time.Time{})
+			return seqs
+		}
+		seqs = append(seqs, f.(*wire.Entry).Seq)
+	}
+}
+
+func TestLiveEntriesGoFirstAtEveryFrameBoundary(t *testing.T) {
+	atTheTill(t, 8, "", func(p *till) {
+		p.want(1, 2)
+		p.post(2, "") // while entry 3 is being written
+		p.want(3, 9, 10, 4, 5)
+		p.post(1, "")
+		p.want(6, 11, 7, 8)
+		p.post(1, "")
+		p.want(12)
+	})
+}
+
+func TestAnAckIsTheBacklogsCursorAndThenJumps(t *testing.T) {
+	atTheTill(t, 4, "", func(p *till) {
+		acked := func() uint64 { return p.history.look("duka").state.Acked }
+		p.want(1)
+		p.post(2, "")
+		p.want(2, 5, 6, 3)
+		p.ack(3)
+		if acked() != 3 {
+			t.Errorf("%d acknowledged, want 3", acked())
+		}
+		p.want(4)
+		p.ack(6)
+		if acked() != 6 {
+			t.Errorf("%d acknowledged, want 6", acked())
+		}
+		p.post(1, "")
+		p.want(7)
+		p.ack(7)
+		if acked() != 7 {
+			t.Errorf("%d acknowledged, want 7", acked())
+		}
+	})
+}
+
+func TestALiveEntryIsNotAcknowledgedBeforeTheBacklogIsWhole(t *testing.T) {
+	atTheTill(t, 4, "", func(p *till) {
+		p.want(1)
+		p.post(1, "")
+		p.want(2, 5)
+		p.ack(5) // entries 3 and 4 would never come
+		if _, err := p.frames.Read(); err == nil {
+			// Entry 3 was being written when the Ack came.
+			p.bury()
+		}
+		if acked := p.history.look("duka").state.Acked; acked != 0 {
+			t.Errorf("%d acknowledged", acked)
+		}
+	})
+}
+
+func TestNoMoreThan64KiBOfABacklogAreUnacknowledged(t *testing.T) {
+	atTheTill(t, 100, string(make([]byte, 10<<10)), func(p *till) {
+		if got := p.more(); len(got) != 6 {
+			t.Errorf("%d entries of 10 KiB were sent without an ack", len(got))
+		}
+		p.ack(2)
+		p.want(7, 8)
+		p.ack(1) // again
+		if got := p.more(); len(got) != 0 {
+			t.Errorf("%d more were sent for an ack that said nothing new", len(got))
+		}
+		p.post(1, "")
+		p.want(101)
+	})
+	atTheTill(t, 5, string(make([]byte, 100<<10)), func(p *till) {
+		if got := p.more(); len(got) != 1 {
+			t.Errorf("%d entries of 100 KiB were sent without an ack", len(got))
+		}
+		p.ack(1)
+		p.want(2)
+	})
+}
+
+func TestLiveEntriesWithoutEndFillTheWindowAndDoNotStarveTheBacklog(t *testing.T) {
+	atTheTill(t, 100, string(make([]byte, 10<<10)), func(p *till) {
+		if got := p.more(); len(got) != 6 {
+			t.Fatalf("%v came", got)
+		}
+		p.post(1000, string(make([]byte, 10<<10)))
+		live := p.more()
+		if n := len(live); n < 90 || n > 110 || live[0] != 101 || live[n-1] != 100+uint64(n) { // a window is 1 MiB
+			t.Fatalf("%d live entries of 10 KiB came without an ack: %v", n, live)
+		}
+		// An Ack of those six speaks for them alone: the live ones were sent after them. When as many more have filled
+		// the window again, six of the backlog go.
+		p.ack(6)
+		got := p.more()
+		if n := len(got) - 6; n < 0 || n > 12 || !slices.Equal(got[n:], []uint64{7, 8, 9, 10, 11, 12}) {
+			t.Errorf("after an ack of six entries came %v", got)
+		}
+		p.ack(7) // which came after all the live ones
+		if got := p.more(); len(got) < 90 || got[0] < 200 {
+			t.Errorf("after an ack behind the live ones came %v", got)
+		}
 	})
 }
