@@ -12,8 +12,8 @@
 //
 // The files, in the order in which things happen: server.go listens, client.go and client_dial.go dial, transport.go is
 // the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
-// client_heartbeat.go notices when the other end is no longer there. client_route.go watches the way to the edge, and
-// client_roam.go follows when it is another one.
+// client_heartbeat.go notices when the other end is no longer there, at the pace that client_pace.go has learned.
+// client_route.go watches the way to the edge, and client_roam.go follows when it is another one.
 package tunnel
 
 import (
