@@ -23,6 +23,9 @@ func TestANewerLinkOfTheSameSidecarDisplacesTheOlderAtOnce(t *testing.T) {
 		if code := older.ended(100 * time.Millisecond); code != wire.CloseDisplaced {
 			t.Errorf("closed with %q", code)
 		}
+		if w.log.count("who=edge", "link ended", "generation=1", "displaced by a newer link from") != 1 {
+			t.Errorf("the edge does not say by whom it was displaced\n%s", &w.log)
+		}
 		links := e.Links()
 		if len(links) != 1 || links[0].Generation != 2 || links[0].Endpoint != "duka" || links[0].Instance != [16]byte{1} {
 			t.Errorf("links: %+v", links)
@@ -183,6 +186,9 @@ func TestTwoMachinesWithOneIdentityAreNamedAndNotLeftToFight(t *testing.T) {
 		w.soon(10*time.Second, "a is back", func() bool { return a.Status().Connected && !b.Status().Connected })
 		if w.log.count("who=edge", `msg="two machines use one identity"`) != 1 || w.log.count("who=sidecar", "instance=2", "two machines use one identity: this one waits") != 1 {
 			t.Errorf("not named at both ends\n%s", &w.log)
+		}
+		if links := e.Links(); len(links) != 1 || links[0].Rival.IsZero() || a.Status().Rival.IsZero() || b.Status().Rival.IsZero() {
+			t.Errorf("not to be seen at all ends: %+v, %v, %v", links, a.Status().Rival, b.Status().Rival)
 		}
 		time.Sleep(10 * time.Minute)
 		if n := w.log.count("who=edge", "link up"); n > 13 {

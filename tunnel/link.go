@@ -10,7 +10,7 @@ type Link struct {
 	Remote     string
 	Since      time.Time
 	Sent       uint64    // everything up to it was sent, and behind a backlog perhaps some; where it began, if nothing was
-	Acked      uint64    // the last entry that the sidecar has acknowledged on this link; 0 if none
+	Acked      uint64    // the last entry that the sidecar has acknowledged on this link, its Hello included; 0 if none
 	Transport  string    // what carries it: TransportQUIC or TransportWebSocket
 	Rival      time.Time // when two machines were last seen to use this endpoint's identity; zero: never
 }

@@ -108,6 +108,11 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 	l.head, l.backlog, l.live = state.Head, after, state.Head
 	l.sent.Store(after)
 	l.flight.begin(after, state.Head)
+	if after > state.Acked && cursor.Epoch == state.Epoch && cursor.Seq == after {
+		// The sidecar has shown that it committed this very entry: its Ack was lost with the link before.
+		l.acked.Store(after)
+		signal(l.woken)
+	}
 	frame := wire.Append(nil, &wire.Welcome{
 		Epoch: state.Epoch, Oldest: state.Oldest, Head: state.Head, Time: time.Now(), Callback: l.endpoint.Callback,
 	})

@@ -43,10 +43,12 @@ func (l *serverLink) run(ctx context.Context) error {
 	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.send(living, ctx) })
 	g.Go(func() error { return l.acknowledge(living) })
+	var ousted error
 	g.Go(func() error {
 		var err error
 		select {
 		case err = <-l.ousted:
+			ousted = err
 		case <-living.Done():
 			err = context.Cause(living)
 		}
@@ -55,7 +57,11 @@ func (l *serverLink) run(ctx context.Context) error {
 	})
 	err := l.read(living, g) // here, so that an idle link costs a goroutine less
 	g.Go(func() error { return err })
-	return g.Wait()
+	err = g.Wait()
+	if ousted != nil { // to close the connection made the others fail, and one of them may have been the first to say so
+		return ousted
+	}
+	return err
 }
 
 // send sends the history from the link's place on, as long as not too much of it is unacknowledged. When drain ends it

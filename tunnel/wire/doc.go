@@ -44,7 +44,8 @@
 // The cursor in Hello names an entry by epoch, number and checksum.
 //
 //   - The zero cursor: the sidecar has read nothing of this edge. The edge sends all it holds, from oldest.
-//   - The edge has that very entry (its epoch, that number, that checksum): it sends what comes behind it.
+//   - The edge has that very entry (its epoch, that number, that checksum): it sends what comes behind it. The cursor
+//     counts as an Ack, whose own may have been lost with the link before.
 //   - It has not: one of the two disks is not what it was (a restored backup, a journal made anew). Where the cursor is
 //     of the edge's own epoch or a later one, the edge's history is the older one, and it takes a new epoch, greater
 //     than both. Then it sends all it holds, from oldest. Applying an entry a second time changes nothing.
