@@ -122,6 +122,21 @@ func endpoints(c *cli.Context) (all []endpoint, damaged []string, err error) {
 	return list.Endpoints, list.Damaged, err
 }
 
+// link is one as the edge lists it.
+type link struct {
+	Endpoint, Remote, Transport string
+	Since, Rival                time.Time
+}
+
+// rival reports whether two machines use the identity of this link's endpoint, as far as was seen lately.
+func (l link) rival() bool { return !l.Rival.IsZero() && time.Since(l.Rival) < rivalFor }
+
+func links(c *cli.Context) ([]link, error) {
+	var list struct{ Links []link }
+	err := admin(c, http.MethodGet, "/links", "", &list)
+	return list.Links, err
+}
+
 func listEndpoints(c *cli.Context) error {
 	all, damaged, err := endpoints(c)
 	if err != nil {
@@ -134,11 +149,22 @@ func listEndpoints(c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge add SHOP adds one.")
 		return nil
 	}
+	links, err := links(c)
+	if err != nil {
+		return err
+	}
+	rivals := make(map[string]bool)
+	for _, l := range links {
+		rivals[l.Endpoint] = l.rival()
+	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ENDPOINT\tLINK\tSTORED\tDELIVERED\tKEYS")
 	for _, e := range all {
 		link, live := "away", 0
-		if e.Connected {
+		switch {
+		case rivals[e.Name]:
+			link = "TWO MACHINES"
+		case e.Connected:
 			link = "connected"
 		}
 		for _, k := range e.Keys {
@@ -152,7 +178,17 @@ func listEndpoints(c *cli.Context) error {
 		}
 		fmt.Fprintln(w)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, e := range all {
+		if rivals[e.Name] {
+			fmt.Fprintln(c.App.Writer)
+			paragraph(c.App.Writer, "Two machines use the identity of "+e.Name+" and take the link from each other, minute by minute. "+
+				"End the sidecar on one of them, or give it an endpoint of its own.")
+		}
+	}
+	return nil
 }
 
 // endpointNamed finds the endpoint that an argument names.

@@ -161,6 +161,18 @@ func (d *daemon) says(field string) (value string) {
 	return value
 }
 
+// end asks the process to end, as systemd does, and waits until it has.
+func (d *daemon) end() {
+	d.t.Helper()
+	d.killed = true
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.cmd.Wait(); err != nil {
+		d.t.Errorf("it ended with %v\n%s", err, d.log)
+	}
+}
+
 // kill ends the process as a power cut would.
 func (d *daemon) kill() {
 	d.t.Helper()

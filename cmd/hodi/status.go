@@ -235,12 +235,7 @@ func askEdge(c *cli.Context, h *health) error {
 		h.wrong("no edge runs on %s: start it (hodi edge)", data)
 		return nil
 	}
-	var links struct {
-		Links []struct {
-			Endpoint, Remote, Transport string
-			Since, Rival                time.Time
-		}
-	}
+	var links struct{ Links []link }
 	if err := askAdmin(c.Context, data, http.MethodGet, "/links", "", &links); err != nil {
 		return err
 	}
@@ -252,7 +247,7 @@ func askEdge(c *cli.Context, h *health) error {
 				continue
 			}
 			n.Connected, n.Since, n.Remote, n.Transport = true, l.Since, l.Remote, l.Transport
-			if !l.Rival.IsZero() && time.Since(l.Rival) < rivalFor {
+			if l.rival() {
 				n.Rival = l.Rival
 				h.wrong("two machines use the identity of endpoint %s, and take the link from each other: end the sidecar on one of them", e.Name)
 			}
