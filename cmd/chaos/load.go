@@ -34,6 +34,7 @@ type load struct {
 	client *http.Client
 
 	mu    sync.Mutex
+	more  *sync.Cond // a script is ready, or no more will be
 	rng   *rand.Rand
 	shops []*till
 
@@ -51,6 +52,7 @@ type till struct {
 
 func newLoad(w *world, l *ledger, rate float64, seed uint64) *load {
 	d := &load{world: w, ledger: l, rate: rate, client: w.poster(posters), rng: rand.New(rand.NewPCG(seed, 1))}
+	d.more = sync.NewCond(&d.mu)
 	for _, s := range w.shops {
 		d.shops = append(d.shops, &till{shop: s, room: make(chan struct{}, openScripts), early: make(chan *script, openScripts)})
 	}
@@ -73,6 +75,11 @@ func (d *load) run(ctx context.Context) error {
 		}
 	}
 	due := make(chan struct{}, 1<<20)
+	defer context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.more.Broadcast()
+	})()
 	for range posters {
 		posting.Go(func() { d.post(ctx, due) })
 	}
@@ -175,6 +182,7 @@ func (d *load) open(ctx context.Context, t *till) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t.ready = append(t.ready, s)
+	d.more.Signal()
 }
 
 // announce registers a push of which Daraja has spoken already.
@@ -193,48 +201,52 @@ func (d *load) announce(ctx context.Context, t *till, s *script) {
 	}
 }
 
-// next takes the next step of any script. It reports whether the script is at its first step, and whether at its last.
-func (d *load) next() (t *till, s *script, one step, first, last bool) {
+// A turn is a step of a script, which a poster has taken.
+type turn struct {
+	till        *till
+	script      *script
+	step        step
+	first, last bool // of the script's steps
+}
+
+// next takes the next step of any script. It waits for one, until ctx is done.
+func (d *load) next(ctx context.Context) (turn, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	begin := d.rng.IntN(len(d.shops))
-	for i := range d.shops {
-		t := d.shops[(begin+i)%len(d.shops)]
-		if len(t.ready) == 0 {
-			continue
+	for ; ctx.Err() == nil; d.more.Wait() {
+		begin := d.rng.IntN(len(d.shops))
+		for i := range d.shops {
+			t := d.shops[(begin+i)%len(d.shops)]
+			if len(t.ready) == 0 {
+				continue
+			}
+			k := d.rng.IntN(len(t.ready))
+			s := t.ready[k]
+			taken := turn{till: t, script: s, step: s.steps[0], first: !s.begun, last: len(s.steps) == 1}
+			s.begun, s.steps = true, s.steps[1:]
+			if taken.last {
+				t.ready[k] = t.ready[len(t.ready)-1]
+				t.ready = t.ready[:len(t.ready)-1]
+			}
+			return taken, true
 		}
-		k := d.rng.IntN(len(t.ready))
-		s := t.ready[k]
-		one, s.steps = s.steps[0], s.steps[1:]
-		first, s.begun = !s.begun, true
-		if last = len(s.steps) == 0; last {
-			t.ready[k] = t.ready[len(t.ready)-1]
-			t.ready = t.ready[:len(t.ready)-1]
-		}
-		return t, s, one, first, last
 	}
-	return nil, nil, step{}, false, false
+	return turn{}, false
 }
 
 // post posts a callback for every one that is due.
 func (d *load) post(ctx context.Context, due <-chan struct{}) {
 	for range due {
-		if ctx.Err() != nil {
+		t, ok := d.next(ctx)
+		if !ok {
 			return
 		}
-		t, s, one, first, last := d.next()
-		for t == nil {
-			if rest(ctx, 5*time.Millisecond) != nil {
-				return
-			}
-			t, s, one, first, last = d.next()
+		d.deliver(ctx, t.till, t.script, t.step)
+		if t.first && t.script.early {
+			t.till.early <- t.script
 		}
-		d.deliver(ctx, t, s, one)
-		if first && s.early {
-			t.early <- s
-		}
-		if last {
-			<-t.room
+		if t.last {
+			<-t.till.room
 		}
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"sync"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ type settings struct {
 	loopback  bool
 	json      string
 	keep      bool
+	profile   string
 }
 
 func main() {
@@ -58,6 +60,7 @@ func main() {
 	flag.DurationVar(&s.calm, "calm", 8*time.Second, "the longest time between one fault and the next, at the edge and at each sidecar")
 	flag.BoolVar(&s.loopback, "loopback", false, "without network namespaces, and without faults of the network")
 	flag.StringVar(&s.json, "json", "", "write the report to `file` too")
+	flag.StringVar(&s.profile, "profile", "", "write a profile of this program's own processor time to `file`")
 	flag.BoolVar(&s.keep, "keep", false, "keep data and logs of a run in which nothing was found")
 	flag.Parse()
 	if flag.NArg() > 0 || s.sidecars < 1 || s.sidecars > 200 {
@@ -75,7 +78,18 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // asked again, it ends at once
+	if s.profile != "" {
+		f, err := os.Create(s.profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	r, err := run(ctx, s, os.Stderr)
+	pprof.StopCPUProfile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -185,9 +199,10 @@ func run(ctx context.Context, s settings, words io.Writer) (_ *report, err error
 	settle(always, w, l)
 	hush()
 	subscribers.Wait()
+	usage := used(w)
 	say("accounting")
 	examine(always, w, l)
-	r := newReport(w, l, d, t, s.seed, took)
+	r := newReport(w, l, d, t, usage, s.seed, took)
 	if r.Directory = dir; r.bad() == 0 {
 		tidy()
 	}

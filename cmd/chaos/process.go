@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -35,6 +38,7 @@ type process struct {
 	result  error         // of cmd, once it has ended
 	ordered bool          // to end
 	retired bool          // for good
+	spent   time.Duration // processor time of the lives that have ended
 	waiters sync.WaitGroup
 }
 
@@ -62,6 +66,7 @@ func (p *process) start() error {
 		err := cmd.Wait()
 		p.mu.Lock()
 		p.cmd, p.result = nil, err
+		p.spent += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		ordered := p.ordered
 		p.mu.Unlock()
 		close(ended)
@@ -141,4 +146,21 @@ func (p *process) pid() int {
 		return 0
 	}
 	return p.cmd.Process.Pid
+}
+
+// cpu is the processor time that it has used in all its lives; of the present one only where /proc tells.
+func (p *process) cpu() time.Duration {
+	used := time.Duration(0)
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid())); err == nil {
+		// Behind the name, in parentheses, utime and stime are the 12th and 13th, in hundredths of a second.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 12 {
+			user, _ := strconv.Atoi(fields[11])
+			system, _ := strconv.Atoi(fields[12])
+			used = time.Duration(user+system) * 10 * time.Millisecond
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spent + used
 }

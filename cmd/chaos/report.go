@@ -32,7 +32,8 @@ type report struct {
 	Kills     int                 `json:"kills"`
 	Counts    map[string]int      `json:"findings"`
 	Words     map[string][]string `json:"words,omitempty"`
-	Resident  map[string]string   `json:"resident,omitempty"`
+	Resident  map[string]string   `json:"resident,omitempty"` // when all was delivered
+	CPU       map[string]float64  `json:"cpuSeconds"`         // of the posting, the breaking and the delivering
 	Directory string              `json:"directory,omitempty"`
 }
 
@@ -62,12 +63,12 @@ func figuresOf(all []time.Duration) figures {
 	return figures{at(0.5), at(0.99), all[len(all)-1]}
 }
 
-func newReport(w *world, l *ledger, d *load, t *storm, seed uint64, took time.Duration) *report {
+func newReport(w *world, l *ledger, d *load, t *storm, u usage, seed uint64, took time.Duration) *report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &report{
 		Seed: seed, Seconds: took.Seconds(), Sidecars: len(w.shops), Posted: len(l.posts), Answered: l.answered, Payments: len(l.byID),
-		Refused: d.refused.Load(), Broken: d.broken.Load(), Counts: map[string]int{}, Words: l.findings, Kills: t.kills, Resident: resident(w),
+		Refused: d.refused.Load(), Broken: d.broken.Load(), Counts: map[string]int{}, Words: l.findings, Kills: t.kills, Resident: u.resident, CPU: u.cpu,
 		Machine: fmt.Sprintf("%s/%s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
 		Network: "network namespaces, and a router of our own between them",
 	}
@@ -113,8 +114,8 @@ func (r *report) print(to io.Writer) {
 	p("%s callbacks answered 200 (%s posted, %d without an answer, %d refused), %s payments, %s events told %s times; %.0f s, seed %d",
 		thousands(r.Answered), thousands(r.Posted), r.Broken, r.Refused, thousands(r.Payments), thousands(r.Events), thousands(r.Told), r.Seconds, r.Seed)
 	p("1 edge, %d sidecars with 3 subscribers each; %s; %s", r.Sidecars, r.Machine, r.Network)
-	for _, name := range slices.Sorted(maps.Keys(r.Resident)) {
-		p("%s: %s resident at the end", name, r.Resident[name])
+	for _, name := range slices.Sorted(maps.Keys(r.CPU)) {
+		p("%s: %.1f s of processor time, %s resident", name, r.CPU[name], cmp.Or(r.Resident[name], "-"))
 	}
 	p("")
 	p("| fault | injected | measured | longest silence p50 | p99 | max | first delivery after it p50 | p99 | max |")
@@ -172,16 +173,23 @@ func thousands(n int) string {
 	return s
 }
 
-// resident is how much memory each process has, where the system tells.
-func resident(w *world) map[string]string {
-	all := map[string]string{}
+// usage is what the processes have used.
+type usage struct {
+	resident map[string]string
+	cpu      map[string]float64
+}
+
+// used asks the system, where it tells.
+func used(w *world) usage {
+	u := usage{map[string]string{}, map[string]float64{"chaos": spent().Seconds()}}
 	for _, p := range w.processes() {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
 		for line := range strings.Lines(string(status)) {
 			if size, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-				all[p.name] = strings.TrimSpace(size)
+				u.resident[p.name] = strings.TrimSpace(size)
 			}
 		}
+		u.cpu[p.name] = p.cpu().Seconds()
 	}
-	return all
+	return u
 }

@@ -49,15 +49,17 @@ func write(rng *rand.Rand, payment uint32, amount int) *script {
 	again := func() { s.steps = append(s.steps, s.steps[len(s.steps)-1]) }
 
 	switch n := rng.IntN(1000); {
-	case n < 330: // paid
+	case n < 200: // paid
 		success()
-	case n < 520: // paid, and said twice
+	case n < 500: // paid, and said again and again
 		success()
 		again()
-	case n < 600: // not paid
+		again()
+	case n < 550: // not paid
 		failure()
-	case n < 680: // not paid, and said twice
+	case n < 650: // not paid, and said again
 		failure()
+		again()
 		again()
 	case n < 780: // two reasons, as was seen in production: wrong PIN, then expired, then expired again
 		failure()
@@ -70,6 +72,7 @@ func write(rng *rand.Rand, payment uint32, amount int) *script {
 	case n < 930: // a late failure must not take back the money
 		success()
 		failure()
+		again()
 	case n < 950: // a code that nobody knows
 		add(strange, counted, failureBody(rng, payment, strange))
 		again()
