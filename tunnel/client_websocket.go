@@ -52,7 +52,7 @@ func (c *Client) tryWebSocket(ctx context.Context, heard *atomic.Bool, within ti
 			tcp.Close()
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { tcp.Close() })
+	stop := whenDone(ctx, func() { tcp.Close() })
 	defer stop()
 	conf := clientTLS(c.TLS)
 	conf.NextProtos = []string{"http/1.1"}
@@ -106,7 +106,7 @@ func (c *Client) reach(ctx context.Context, heard *atomic.Bool) (net.Conn, error
 		return nil, fmt.Errorf("proxy %s: %w", at, err)
 	}
 	heard.Store(true)
-	stop := context.AfterFunc(ctx, func() { tcp.Close() })
+	stop := whenDone(ctx, func() { tcp.Close() })
 	through := tcp
 	switch by.Scheme {
 	case "socks5", "socks5h":

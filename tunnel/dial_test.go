@@ -141,7 +141,7 @@ func TestHealingIsQuick(t *testing.T) {
 }
 
 func TestALossyPathLosesNothing(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		var n atomic.Int64
 		w.dropping(func(simnet.Packet) bool { return n.Add(1)%20 == 0 }) // 5 %
 		e, s := w.edge(), newSink()

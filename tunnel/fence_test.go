@@ -13,7 +13,7 @@ import (
 )
 
 func TestANewerLinkOfTheSameSidecarDisplacesTheOlderAtOnce(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		older, newer := w.peer(), w.peer()
 		older.say(hello("duka", 1, wire.Cursor{}))
@@ -39,7 +39,7 @@ func TestANewerLinkOfTheSameSidecarDisplacesTheOlderAtOnce(t *testing.T) {
 }
 
 func TestLinksOfDifferentEndpointsLeaveEachOtherAlone(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		a, b := w.peer(), w.peer()
 		a.say(hello("duka", 1, wire.Cursor{}))
@@ -161,7 +161,7 @@ func TestAHistoryIsNotRenewedUnderALinkThatHasBegun(t *testing.T) {
 }
 
 func TestTwoMachinesWithOneIdentityAreNamedAndNotLeftToFight(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		machine := func(instance byte) *sidecar {
 			return w.sidecar("duka", newSink(), func(c *tunnel.Client) {
@@ -201,7 +201,7 @@ func TestTwoMachinesWithOneIdentityAreNamedAndNotLeftToFight(t *testing.T) {
 }
 
 func TestASidecarThatIsStartedAnewIsNoSecondMachine(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		for range 5 {
 			c := w.sidecar("duka", newSink(), func(c *tunnel.Client) { c.Instance = [16]byte{1} })
@@ -219,7 +219,7 @@ func TestASidecarThatIsStartedAnewIsNoSecondMachine(t *testing.T) {
 }
 
 func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		w.history.add("duka", 1, "")
 		stranger := newAuthority(t)
@@ -242,7 +242,7 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 }
 
 func TestAnUnknownTokenIsRefusedAndAskedAgainOnlyNowAndThen(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		c := w.sidecar("duka", s, func(c *tunnel.Client) { c.Token = []byte("a guess") })
 		time.Sleep(time.Minute)

@@ -6,7 +6,7 @@ import (
 )
 
 func TestEntriesArriveInOrder(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		w.history.add("duka", 2000, "")
 		c := w.sidecar("duka", s)
@@ -20,7 +20,7 @@ func TestEntriesArriveInOrder(t *testing.T) {
 }
 
 func TestACutOfFiveMinutesHealsAndDeliversExactlyWhatWasMissed(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		c := w.sidecar("duka", s)
 		w.history.add("duka", 10, "")

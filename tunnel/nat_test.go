@@ -238,7 +238,7 @@ func TestAMeteredLinkIsLivelyWhileACallbackIsExpected(t *testing.T) {
 }
 
 func TestADeadSidecarIsNoticedWithinFiveSeconds(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()
 		for i := range 10 {
 			c := w.sidecar("duka", s)
@@ -259,7 +259,7 @@ func TestADeadSidecarIsNoticedWithinFiveSeconds(t *testing.T) {
 }
 
 func TestADeadMeteredSidecarIsNoticedWithinAMinute(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		c := w.sidecar("duka", newSink(), metered)
 		time.Sleep(10 * time.Minute)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/quic-go/quic-go"
 
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -18,32 +20,58 @@ import (
 // A peer is a sidecar made by hand: it can say anything.
 type peer struct {
 	w      *world
-	conn   *quic.Conn
-	stream *quic.Stream
+	stream interface {
+		io.ReadWriter
+		SetReadDeadline(t time.Time) error
+	}
 	frames *wire.Reader
 	close  func()
 }
 
-// peer connects, and says nothing yet.
+// peer connects, over what there is in this world, and says nothing yet.
 func (w *world) peer() *peer {
 	w.t.Helper()
-	socket := w.socket(&net.UDPAddr{IP: net.IPv4(198, 51, 100, 1), Port: int(w.ports.Add(1))})
-	tr := &quic.Transport{Conn: quiet{socket}}
+	p := &peer{w: w}
 	conf := w.ca.client()
-	conf.ServerName, conf.NextProtos, conf.MinVersion = wire.ServerName, []string{wire.ALPN}, tls.VersionTLS13
-	conn, err := tr.Dial(context.Background(), edgeAddr, conf, &quic.Config{InitialPacketSize: 1200, KeepAlivePeriod: time.Second})
-	if err != nil {
-		w.t.Fatalf("peer: %v", err)
+	conf.ServerName, conf.MinVersion = wire.ServerName, tls.VersionTLS13
+	if w.router.noUDP.Load() {
+		tcp, err := w.dialTCP(w.t.Context(), (*net.TCPAddr)(edgeAddr))
+		if err != nil {
+			w.t.Fatalf("peer: %v", err)
+		}
+		over := tls.Client(tcp, conf)
+		if err := over.HandshakeContext(w.t.Context()); err != nil {
+			w.t.Fatalf("peer: %v", err)
+		}
+		ws, _, err := websocket.Dial(w.t.Context(), "http://"+wire.ServerName+"/tunnel", &websocket.DialOptions{
+			HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return over, nil
+			}}},
+		})
+		if err != nil {
+			w.t.Fatalf("peer: %v", err)
+		}
+		p.stream = websocket.NetConn(context.Background(), ws, websocket.MessageBinary)
+		p.close = func() { tcp.Close(); ws.CloseNow() }
+	} else {
+		conf.NextProtos = []string{wire.ALPN}
+		socket := w.socket(&net.UDPAddr{IP: net.IPv4(198, 51, 100, 1), Port: int(w.ports.Add(1))})
+		tr := &quic.Transport{Conn: quiet{socket}}
+		conn, err := tr.Dial(context.Background(), edgeAddr, conf, &quic.Config{InitialPacketSize: 1200, KeepAlivePeriod: time.Second})
+		if err != nil {
+			w.t.Fatalf("peer: %v", err)
+		}
+		if p.stream, err = conn.OpenStream(); err != nil {
+			w.t.Fatalf("peer: %v", err)
+		}
+		p.close = func() {
+			conn.CloseWithError(0, "")
+			tr.Close()
+			socket.Close()
+		}
 	}
-	stream, err := conn.OpenStream()
-	if err != nil {
-		w.t.Fatalf("peer: %v", err)
-	}
-	p := &peer{w: w, conn: conn, stream: stream, frames: wire.NewReader(stream), close: sync.OnceFunc(func() {
-		conn.CloseWithError(0, "")
-		tr.Close()
-		socket.Close()
-	})}
+	p.frames = wire.NewReader(p.stream)
+	p.close = sync.OnceFunc(p.close)
 	w.t.Cleanup(p.close)
 	return p
 }
@@ -94,11 +122,14 @@ func (p *peer) ended(within time.Duration) wire.CloseCode {
 	p.w.t.Helper()
 	p.stream.SetReadDeadline(time.Now().Add(within))
 	_, err := io.Copy(io.Discard, p.stream)
-	e, ok := errors.AsType[*quic.ApplicationError](err)
-	if !ok || !e.Remote {
-		p.w.t.Fatalf("not closed by the edge within %v: %v\n%s", within, err, &p.w.log)
+	if e, ok := errors.AsType[*quic.ApplicationError](err); ok && e.Remote {
+		return wire.CloseCode(e.ErrorCode)
 	}
-	return wire.CloseCode(e.ErrorCode)
+	if code := websocket.CloseStatus(err); code >= 4000 {
+		return wire.CloseCode(code - 4000)
+	}
+	p.w.t.Fatalf("not closed by the edge within %v: %v\n%s", within, err, &p.w.log)
+	return 0
 }
 
 func TestHostileFramesEndTheLinkAndNothingElse(t *testing.T) {
@@ -117,7 +148,7 @@ func TestHostileFramesEndTheLinkAndNothingElse(t *testing.T) {
 		"an ack that is too short":      {append(header(wire.TypeAck, 3), 0, 0, 0), wire.CloseProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			overBoth(t, func(w *world) {
 				e, s := w.edge(), newSink()
 				w.history.add("duka", 10, "")
 				w.history.add("kiosk", 10, "")
@@ -142,7 +173,7 @@ func TestHostileFramesEndTheLinkAndNothingElse(t *testing.T) {
 }
 
 func TestFramesOfUnknownTypesAreSkipped(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		p := w.peer()
 		p.say(hello("duka", 1, wire.Cursor{}))
@@ -171,7 +202,7 @@ func TestNobodyIsLetInWithoutAProperHello(t *testing.T) {
 		"unknown frames without end": {append([]byte{0x7f, 0, 0x40, 0}, make([]byte, 16384)...), wire.CloseProtocol, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+			overBoth(t, func(w *world) {
 				e := w.edge()
 				p := w.peer()
 				p.bytes(c.say)
@@ -191,7 +222,7 @@ func TestNobodyIsLetInWithoutAProperHello(t *testing.T) {
 		})
 	}
 	t.Run("a connection that says nothing", func(t *testing.T) {
-		inWorld(t, func(w *world) {
+		overBoth(t, func(w *world) {
 			e := w.edge()
 			p := w.peer() // a stream that nothing was written on does not exist for the edge
 			if code := p.ended(8 * time.Second); code != wire.CloseProtocol {
@@ -235,7 +266,7 @@ func TestOneWhoNeverAcknowledgesGetsAWindowFullAndNoMore(t *testing.T) {
 }
 
 func TestOneWhoStopsReadingLosesItsLinkAlthoughItsNetworkAnswers(t *testing.T) {
-	inWorld(t, func(w *world) {
+	overBoth(t, func(w *world) {
 		e := w.edge()
 		p := w.peer()
 		p.say(hello("duka", 1, wire.Cursor{}))

@@ -60,9 +60,9 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 			return context.WithValue(ctx, guestKey{}, c)
 		},
 	}
-	stop := context.AfterFunc(ctx, func() { web.Close() }) // links are no longer its own
-	defer stop()
+	stop := whenDone(ctx, func() { web.Close() }) // links are no longer its own
 	err := web.Serve(guests{l, &s.door})
+	stop()
 	web.Close()
 	links.shut()
 	if ctx.Err() != nil {
@@ -133,4 +133,20 @@ type guestKey struct{}
 func (g *guest) Close() error {
 	g.known()
 	return g.bluntly.Close()
+}
+
+// whenDone is context.AfterFunc, but for stop, which waits for f if that has begun. stop may be called again.
+func whenDone(ctx context.Context, f func()) (stop func() bool) {
+	done := make(chan struct{})
+	undo := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
+	})
+	return sync.OnceValue(func() bool {
+		if undo() {
+			return true
+		}
+		<-done
+		return false
+	})
 }
