@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,10 +24,10 @@ import (
 
 const (
 	maxBody   = 256 << 10
+	smallBody = 4 << 10 // room for so much is made at once: all that Daraja sends is smaller
 	maxHeader = 64 << 10
 
-	headerWithin = 10 * time.Second // of the connection, or of the first byte of a further request
-	bodyWithin   = 10 * time.Second // of the header
+	readWithin   = 10 * time.Second // header and body, of the connection or of the first byte of a further request
 	storeWithin  = 10 * time.Second // of the body
 	answerWithin = 10 * time.Second // of the storing
 	idleFor      = 75 * time.Second // between two requests of one connection
@@ -90,7 +91,7 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 	}
 
 	// From here on the callback is ours: Daraja delivers it once, and whether it waits for our answer is its affair.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), storeWithin)
 	defer cancel()
 	seq, err := in.journal.Append(ctx, to.endpoint, wire.Entry{
 		Received: time.Now(),
@@ -100,7 +101,6 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		Header:   headerLines(r),
 		Body:     body,
 	})
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin))
 	if err != nil {
 		after, why := retryBusy, "it could not be stored"
 		if errors.Is(err, journal.ErrFull) {
@@ -114,22 +114,24 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 	if in.log.Enabled(ctx, slog.LevelDebug) {
 		in.log.Debug("callback stored", "endpoint", to.endpoint, "seq", seq, "remote", r.RemoteAddr, "bytes", len(body))
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(accepted)))
+	w.Header().Set("Content-Type", "application/json")
 	io.WriteString(w, accepted)
 }
 
-// readBody reads the body, all of it, within its time, and sets aside no more memory than twice what has come.
+// readBody reads the body, all of it, and sets aside no more memory than twice what has come. It has the time that the
+// server gives to a request.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWithin))
-	if r.ContentLength > maxBody {
+	n := r.ContentLength
+	if n > maxBody {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
-	var b bytes.Buffer
-	if n := r.ContentLength; n > 0 {
-		b.Grow(int(min(n, 4<<10)) + bytes.MinRead) // room to notice the end in
+	if n >= 0 && n <= smallBody {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
 	}
+	var b bytes.Buffer
+	b.Grow(smallBody)
 	if _, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		return nil, err
 	}
@@ -141,11 +143,23 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // headerLines writes the header as lines, by name; the Host among them, which net/http keeps apart.
 func headerLines(r *http.Request) []byte {
-	var b bytes.Buffer
-	b.Grow(512)
-	b.WriteString("Host: " + r.Host + "\r\n")
-	r.Header.Write(&b)
-	return b.Bytes()
+	var room [16]string
+	names, size := room[:0], len("Host: \r\n")+len(r.Host)
+	for name, values := range r.Header {
+		names = append(names, name)
+		for _, value := range values {
+			size += len(name) + len(": ") + len(value) + len("\r\n")
+		}
+	}
+	slices.Sort(names)
+	b := make([]byte, 0, size)
+	b = append(append(append(b, "Host: "...), r.Host...), "\r\n"...)
+	for _, name := range names {
+		for _, value := range r.Header[name] {
+			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+		}
+	}
+	return b
 }
 
 // stores reports whether the disk can store. When it last could not, it is tried: otherwise an edge that nobody sends
@@ -208,14 +222,13 @@ func (in *ingress) server(log *slog.Logger) *server { return newServer(in, log) 
 func newServer(h http.Handler, log *slog.Logger) *server {
 	s := &server{fresh: make(map[net.Conn]bool)}
 	s.Server = &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: headerWithin,
-		ReadTimeout:       headerWithin + bodyWithin, // also of what is left of a body that nobody wants
-		WriteTimeout:      headerWithin + bodyWithin + storeWithin + answerWithin,
-		IdleTimeout:       idleFor,
-		MaxHeaderBytes:    maxHeader - 4096, // net/http allows 4096 bytes more than it is told
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:         s.watch,
+		Handler:        h,
+		ReadTimeout:    readWithin, // also of what is left of a body that nobody wants
+		WriteTimeout:   readWithin + storeWithin + answerWithin,
+		IdleTimeout:    idleFor,
+		MaxHeaderBytes: maxHeader - 4096, // net/http allows 4096 bytes more than it is told
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:      s.watch,
 	}
 	return s
 }

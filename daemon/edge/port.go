@@ -128,7 +128,7 @@ func (p *port) welcome(c net.Conn) {
 		defer p.mu.Unlock()
 		delete(p.fresh, c)
 	}()
-	c.SetDeadline(time.Now().Add(headerWithin))
+	c.SetDeadline(time.Now().Add(readWithin))
 	var first [1]byte
 	if _, err := io.ReadFull(c, first[:]); err != nil {
 		c.Close()
