@@ -40,6 +40,7 @@ type SQLite struct {
 	stopping sync.Once
 	closing  error
 	failing  atomic.Pointer[error] // why the last transaction failed; nil if it did not
+	idle     sync.Pool             // *request of appends that were answered
 
 	mu        sync.RWMutex
 	histories map[string]*history // only the writer adds to it
@@ -152,11 +153,18 @@ func (s *SQLite) Append(ctx context.Context, endpoint string, e wire.Entry) (uin
 	if err := e.Check(); err != nil {
 		return 0, fmt.Errorf("journal: append to %s: %w", endpoint, err)
 	}
-	r := &request{endpoint: endpoint, what: appendEntry, entry: e}
-	if err := s.ask(ctx, r); err != nil {
+	r, _ := s.idle.Get().(*request)
+	if r == nil {
+		r = new(request)
+	}
+	r.endpoint, r.what, r.entry = endpoint, appendEntry, e
+	if err := s.ask(ctx, r); err != nil { // it may not have been answered: others must not use it
 		return 0, fmt.Errorf("journal: append to %s: %w", endpoint, err)
 	}
-	return r.entry.Seq, nil
+	seq := r.entry.Seq
+	*r = request{done: r.done}
+	s.idle.Put(r)
+	return seq, nil
 }
 
 // State is that of Journal.
@@ -199,7 +207,9 @@ func (s *SQLite) known(endpoint string) *history {
 
 // ask hands a request to the writer and waits for the answer, or for ctx: the request then takes its course.
 func (s *SQLite) ask(ctx context.Context, r *request) error {
-	r.done = make(chan struct{})
+	if r.done == nil {
+		r.done = make(chan struct{}, 1)
+	}
 	select {
 	case <-s.stop:
 		return ErrClosed

@@ -29,7 +29,7 @@ type request struct {
 	entry    wire.Entry // appendEntry: Seq is the answer
 	beyond   wire.Epoch // renewEpoch: the new one is greater
 
-	done  chan struct{} // closed when answered
+	done  chan struct{} // has a token when answered
 	state wire.State    // renewEpoch: the answer
 	err   error
 }
@@ -50,12 +50,17 @@ type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	begin, commit, rollback     *sql.Stmt
-	insert, epoch, name, acking *sql.Stmt
+	begin, commit, rollback *sql.Stmt
+	epoch, name, acking     *sql.Stmt
+	insert                  [rowsAtOnce + 1]*sql.Stmt // by the number of rows; made when first needed
+
+	changes []*staged // of the transaction at hand
+	byName  map[string]*staged
+	spare   []*staged // to be used again
+	rows    rows
 
 	tail      []kept // of the tails of all histories, in the order of arrival
 	tailBytes int
-	scratch   []byte
 	failed    time.Time // when the disk last could not store; zero: it can
 	said      time.Time // when that was last said
 }
@@ -75,6 +80,7 @@ PRAGMA cache_size = -16000;
 PRAGMA wal_autocheckpoint = 4000;`
 
 func (w *writer) open(ctx context.Context) (err error) {
+	w.byName = make(map[string]*staged)
 	if w.conn, err = w.db.Conn(ctx); err != nil {
 		return err
 	}
@@ -91,7 +97,6 @@ func (w *writer) open(ctx context.Context) (err error) {
 		{&w.begin, `BEGIN IMMEDIATE`},
 		{&w.commit, `COMMIT`},
 		{&w.rollback, `ROLLBACK`},
-		{&w.insert, `INSERT INTO journal_entry (id, total, data, crc) VALUES (?, ?, ?, ?)`},
 		{&w.name, `INSERT INTO journal_endpoint (name, epoch) VALUES (?, ?)`},
 		{&w.epoch, `UPDATE journal_endpoint SET epoch = ? WHERE id = ?`},
 		{&w.acking, `UPDATE journal_endpoint SET acked = ? WHERE id = ?`},
@@ -260,7 +265,7 @@ func (w *writer) run() {
 // close closes the statements too: one left open would keep the connection, and with it the file, open for ever.
 func (w *writer) close() {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{w.begin, w.commit, w.rollback, w.insert, w.name, w.epoch, w.acking} {
+	for _, stmt := range append(w.insert[:], w.begin, w.commit, w.rollback, w.name, w.epoch, w.acking) {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -311,7 +316,7 @@ func (w *writer) answer(batch []*request, err error) {
 		if err != nil {
 			r.err = err
 		}
-		close(r.done)
+		r.done <- struct{}{} // from here on it is its caller's
 	}
 }
 
@@ -326,9 +331,12 @@ type staged struct {
 
 // transaction stores the requests and answers them, or fails and changes nothing.
 func (w *writer) transaction(batch []*request) error {
-	var changes []*staged
-	byName := make(map[string]*staged, 1)
-	err := w.atomically(func() error {
+	do, lone := w.atomically, w.fitsOneStatement(batch)
+	if lone {
+		do = w.alone
+	}
+	w.clear()
+	err := do(func() error {
 		for _, r := range batch {
 			if r.what == probeDisk {
 				if err := w.probe(); err != nil {
@@ -336,36 +344,60 @@ func (w *writer) transaction(batch []*request) error {
 				}
 				continue
 			}
-			c := byName[r.endpoint]
+			c := w.byName[r.endpoint]
 			if c == nil {
 				h, isNew, err := w.find(r.endpoint)
 				if err != nil {
 					return err
 				}
-				c = &staged{h: h, isNew: isNew, total: h.total}
-				byName[r.endpoint] = c
-				changes = append(changes, c)
+				c = w.stage(h, isNew)
 			}
 			if err := w.do(r, c); err != nil {
 				return err
 			}
 		}
-		return nil
+		return w.insertRows()
 	})
-	w.report(err)
+	if err != nil || !lone || len(w.rows.ids) > 0 { // else the disk was not asked
+		w.report(err)
+	}
 	if err != nil {
 		return err
 	}
-	for _, c := range changes {
+	for _, c := range w.changes {
 		w.publish(c)
 	}
 	for _, r := range batch {
 		if r.what == renewEpoch {
-			r.state = byName[r.endpoint].h.now()
+			r.state = w.byName[r.endpoint].h.now()
 		}
 	}
 	w.answer(batch, nil)
 	return nil
+}
+
+// stage begins the changes of a history.
+func (w *writer) stage(h *history, isNew bool) *staged {
+	c := new(staged)
+	if n := len(w.spare); n > 0 {
+		c, w.spare = w.spare[n-1], w.spare[:n-1]
+	}
+	*c = staged{h: h, isNew: isNew, total: h.total, entries: c.entries}
+	w.changes = append(w.changes, c)
+	w.byName[h.name] = c
+	return c
+}
+
+// clear makes ready for a transaction.
+func (w *writer) clear() {
+	for _, c := range w.changes {
+		clear(c.entries) // spares hold no callbacks
+		c.entries = c.entries[:0]
+	}
+	w.spare = append(w.spare, w.changes...)
+	w.changes = w.changes[:0]
+	clear(w.byName)
+	w.rows.clear()
 }
 
 var errBegin = errors.New("no transaction could begin")
@@ -427,10 +459,8 @@ func (w *writer) do(r *request, c *staged) error {
 			return errors.New("the history has reached its last number")
 		}
 		c.total += dataSize(e)
-		w.scratch = e.AppendBody(w.scratch[:0])
-		_, err := w.insert.ExecContext(background, h.row(e.Seq), c.total, w.scratch, crcOf(w.scratch))
+		w.rows.add(h.row(e.Seq), c.total, e)
 		c.entries = append(c.entries, stored{*e, c.total})
-		return err
 	}
 	return nil
 }
