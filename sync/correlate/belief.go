@@ -125,7 +125,7 @@ func (x *tx) judgeRestored(id string, c daraja.Callback, e wire.Entry) (verdict,
 	if err != nil {
 		phone = "" // absent, or masked
 	}
-	made, err := x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: e.Received.UTC(), Status: push.Pending})
+	made, err := x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: e.Received.UTC(), Status: push.Pending, silentAt: x.now.Add(x.t.cfg.UnknownAfter)})
 	if err != nil {
 		return verdict{}, err
 	}

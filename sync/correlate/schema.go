@@ -11,7 +11,9 @@ import (
 // edited: a file in a shop has been through it. PRAGMA user_version counts the steps taken.
 //
 // Times are Unix milliseconds, and 0 is none; ids that are not known are ”. The secondary indexes leave those out, so
-// that what never ends (a payment without ids, a callback that was applied) costs nothing there.
+// that what never ends (a payment without ids, a callback that was applied) costs nothing there. Every index that a
+// payment leaves or enters when it is paid costs each callback a page: those that are PENDING are found by silent_at, which
+// they all have, and those that were paid by what else is asked for.
 var schema = [...]string{
 	// 1: the beginning.
 	`
@@ -73,7 +75,7 @@ var schema = [...]string{
 	CREATE        INDEX payments_checkout    ON payments (checkout)              WHERE checkout <> '';
 	CREATE        INDEX payments_receipt     ON payments (receipt)               WHERE receipt <> '';
 	CREATE UNIQUE INDEX payments_idempotency ON payments (session, idempotency)  WHERE idempotency <> '';
-	CREATE        INDEX payments_unpaid      ON payments (status, created)       WHERE status <> 'SUCCESS';
+	CREATE        INDEX payments_unpaid      ON payments (status, created)       WHERE status IN ('UNKNOWN', 'FAILED');
 	CREATE        INDEX payments_silent      ON payments (silent_at)             WHERE silent_at > 0;
 	CREATE        INDEX payments_ask         ON payments (ask_at)                WHERE ask_at > 0;
 
