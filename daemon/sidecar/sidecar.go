@@ -311,6 +311,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return s.watch.Run(life) })
+	group.Go(func() error { return s.table.Checkpoint(life) })
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
 	}

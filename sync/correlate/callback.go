@@ -294,6 +294,8 @@ func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session str
 		return fmt.Errorf("callback: %w", err)
 	}
 	x.counts[cb.State]++
+	x.rows++
+	x.bytes += len(e.Header) + len(e.Body)
 	return nil
 }
 

@@ -71,6 +71,7 @@ type Table struct {
 	cfg  Config
 	log  *slog.Logger
 	wake chan struct{}
+	long chan struct{} // the log is
 
 	read *sql.DB // for look-ups; it sees what is committed
 
@@ -94,6 +95,7 @@ type Table struct {
 	at     uint64          // the journal epoch last welcomed
 	other  wire.Cursor     // the entry that a journal, by another under its number, was seen to have lost
 	pruned time.Time       // when old events were looked for last
+	behind int             // pages, or so, that were logged since the last checkpoint
 }
 
 // Open opens the file, or makes it. It starts nothing; Close releases the file.
@@ -116,7 +118,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), spot: make(map[uint64]spot), signer: hmac.New(sha256.New, cfg.Key)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot), signer: hmac.New(sha256.New, cfg.Key)}
 	if t.payments, err = lru.New[string, *Payment](cfg.CacheSize); err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.db, err = sql.Open("sqlite", file+"&_pragma=journal_mode(wal)&_pragma=cache_size(-8000)&_txlock=immediate"); err != nil {
+	if t.db, err = sql.Open("sqlite", fmt.Sprintf("%s&_pragma=journal_mode(wal)&_pragma=wal_autocheckpoint(%d)&_pragma=cache_size(-8000)&_txlock=immediate", file, checkpointSelf)); err != nil {
 		return nil, err
 	}
 	t.db.SetMaxOpenConns(1)

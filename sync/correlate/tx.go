@@ -28,6 +28,8 @@ type tx struct {
 	events    []Event
 	scratch   []byte // in which events are encoded
 	spot      map[uint64]spot
+	rows      int  // of callbacks, which are written at once
+	bytes     int  // of their bodies
 	wrote     bool // something is to be committed
 	wake      bool // something may be due earlier
 	purge     bool // rows changed behind the caches' back
@@ -71,6 +73,7 @@ func (t *Table) write(ctx context.Context, f func(*tx) error) error {
 		return err
 	}
 	committed = true
+	t.logged(x.rows+len(x.order)+len(x.opened)+len(x.events), x.bytes)
 	x.publish()
 	return nil
 }
