@@ -18,6 +18,7 @@ type pair struct {
 	dir                 string
 	edge, sidecar       *daemon
 	callbacks, sidecars string // the edge's addresses
+	known               string // the one that the sidecar knows
 	address             string // of callbacks
 	url                 string // of the sidecar
 
@@ -27,6 +28,11 @@ type pair struct {
 }
 
 func newPair(t *testing.T) *pair {
+	return newPairBy(t, func(s *pair) string { return s.sidecars })
+}
+
+// newPairBy is a pair whose sidecar knows the edge by the address that by says.
+func newPairBy(t *testing.T, by func(s *pair) string) *pair {
 	s := &pair{T: t, dir: t.TempDir(), callbacks: "127.0.0.1:0", sidecars: "127.0.0.1:0", url: "http://127.0.0.1:0", paid: map[string]int{}}
 	s.startEdge()
 	out := s.hodi("edge", "add", "--data", "edge", "--out", "shop", "duka")
@@ -35,6 +41,7 @@ func newPair(t *testing.T) *pair {
 			s.address = field
 		}
 	}
+	s.known = by(s)
 	s.startSidecar()
 	return s
 }
@@ -48,7 +55,7 @@ func (s *pair) startEdge() {
 func (s *pair) startSidecar() {
 	s.Helper()
 	s.sidecar = startDaemon(s.T, s.dir, "sidecar", "--dev", "--data", "sidecar", "--listen", strings.TrimPrefix(s.url, "http://"),
-		"--edge", s.sidecars, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
+		"--edge", s.known, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
 	s.url = s.sidecar.says("url")
 }
 

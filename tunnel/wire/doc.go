@@ -8,7 +8,12 @@
 // The sidecar dials; the edge never does. The two speak TLS 1.3. The sidecar asks for the server name
 // tunnel.hodi.internal and takes no certificate but one that the edge's private CA, which it has pinned, has signed for
 // that name. Over QUIC the application protocol is "hodi/1", and everything below travels on one bidirectional stream,
-// which the sidecar opens. Over a WebSocket it travels as one stream of bytes: where messages begin means nothing.
+// which the sidecar opens.
+//
+// Where UDP does not pass there is a WebSocket: GET /tunnel on the edge's HTTPS port, HTTP/1.1, no subprotocol, no
+// compression. The server name in TLS, tunnel.hodi.internal, leads there; under any other name the port has another
+// certificate and no tunnel. What follows travels in binary messages as one stream of bytes: where messages begin means
+// nothing. A message of text ends the link.
 //
 // # The conversation
 //

@@ -24,7 +24,9 @@ async function look() {
 function health(known) {
   const cut = status.link && status.link.connected === false;
   at("health").dataset.state = !known ? "" : cut ? "stale" : "live";
-  at("health").textContent = !known ? "" : cut ? "Running, but not connected to the edge" : "Running";
+  const slow = !cut && status.link?.transport === "websocket";
+  at("health").textContent = !known ? "" : cut ? "Running, but not connected to the edge" : slow ? "Running, over WebSocket" : "Running";
+  at("health").title = slow ? (status.link.why ?? "") : "";
 }
 
 function arrange() {
