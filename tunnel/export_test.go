@@ -66,6 +66,7 @@ func LinkWire(ctx context.Context, c *Client, w *Wire) { c.link(ctx, w) }
 // SlowAfter and RivalWait are how long a sidecar tries hard, and how long it waits after another machine took over.
 const (
 	SlowAfter = slowAfter
+	PingAgain = pingAgain
 	RivalWait = rivalWait
 )
 

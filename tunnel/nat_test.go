@@ -243,6 +243,7 @@ func TestADeadSidecarIsNoticedWithinFiveSeconds(t *testing.T) {
 		for i := range 10 {
 			c := w.sidecar("duka", s)
 			w.soon(5*time.Second, "a link", func() bool { return len(e.Links()) == 1 })
+			time.Sleep(3 * time.Second)
 			w.dropping(everything)
 			// What the edge sends meanwhile, and nobody answers, keeps nothing alive.
 			time.Sleep(time.Duration(i) * 400 * time.Millisecond)

@@ -95,6 +95,24 @@ func TestANetworkThatBlinksCostsNoLink(t *testing.T) {
 	})
 }
 
+func TestALinkThatOutlivesACutWorksSoonAfterIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s)
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		for i := range 60 {
+			time.Sleep(10*time.Second + time.Duration(i)*333*time.Millisecond)
+			w.dropping(everything)
+			w.history.add("duka", 1, "")
+			time.Sleep(1500*time.Millisecond + time.Duration(i%20)*100*time.Millisecond)
+			w.dropping(nil)
+			w.delivered(time.Second, s, callbacks(1, i+1, ""))
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
 func TestAMachineThatSleptDialsAtOnce(t *testing.T) {
 	inWorld(t, func(w *world) {
 		// The clock of a laptop that slept: the bubble's, which stands still meanwhile, and what was slept.
