@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -89,8 +90,8 @@ type storm struct {
 	measures [][]measure // by kind
 }
 
-func newStorm(w *world, l *ledger, calm time.Duration, seed uint64) *storm {
-	all := slices.DeleteFunc(kinds(), func(k kind) bool { return k.wires && w.network == nil })
+func newStorm(w *world, l *ledger, calm time.Duration, only string, seed uint64) *storm {
+	all := slices.DeleteFunc(kinds(), func(k kind) bool { return k.wires && w.network == nil || !strings.Contains(k.name, only) })
 	return &storm{world: w, ledger: l, calm: calm, kinds: all, began: time.Now(), deck: map[bool][]int{}, rng: rand.New(rand.NewPCG(seed, 4)),
 		times: make([]int, len(all)), measures: make([][]measure, len(all))}
 }
@@ -112,8 +113,9 @@ func (t *storm) sequence(ctx context.Context, s *shop, watching *sync.WaitGroup)
 		if !t.allows(s == nil) {
 			continue
 		}
-		k, victim, hold := t.deal(s)
-		t.inject(ctx, k, victim, hold, watching)
+		if k, victim, hold, ok := t.deal(s); ok {
+			t.inject(ctx, k, victim, hold, watching)
+		}
 	}
 }
 
@@ -134,8 +136,8 @@ func (t *storm) pause() time.Duration {
 	return t.calm/4 + time.Duration(t.rng.Int64N(int64(t.calm)*3/4))
 }
 
-// deal takes the next kind of fault from the deck.
-func (t *storm) deal(s *shop) (k int, victim *shop, hold time.Duration) {
+// deal takes the next kind of fault from the deck, if there is any.
+func (t *storm) deal(s *shop) (k int, victim *shop, hold time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ofEdge := s == nil
@@ -147,6 +149,9 @@ func (t *storm) deal(s *shop) (k int, victim *shop, hold time.Duration) {
 				}
 			}
 		}
+		if len(t.deck[ofEdge]) == 0 {
+			return 0, nil, 0, false
+		}
 		t.rng.Shuffle(len(t.deck[ofEdge]), func(i, j int) { d := t.deck[ofEdge]; d[i], d[j] = d[j], d[i] })
 	}
 	k, t.deck[ofEdge] = t.deck[ofEdge][0], t.deck[ofEdge][1:]
@@ -157,7 +162,7 @@ func (t *storm) deal(s *shop) (k int, victim *shop, hold time.Duration) {
 	if more := t.kinds[k].hold[1] - hold; more > 0 {
 		hold += time.Duration(t.rng.Int64N(int64(more)))
 	}
-	return k, victim, hold
+	return k, victim, hold, true
 }
 
 // lasting is how long the deliveries after a change that stays are watched.

@@ -46,6 +46,7 @@ type settings struct {
 	json      string
 	keep      bool
 	profile   string
+	only      string
 }
 
 func main() {
@@ -60,6 +61,7 @@ func main() {
 	flag.DurationVar(&s.calm, "calm", 8*time.Second, "the longest time between one fault and the next, at the edge and at each sidecar")
 	flag.BoolVar(&s.loopback, "loopback", false, "without network namespaces, and without faults of the network")
 	flag.StringVar(&s.json, "json", "", "write the report to `file` too")
+	flag.StringVar(&s.only, "only", "", "inject only faults with `words` in their names")
 	flag.StringVar(&s.profile, "profile", "", "write a profile of this program's own processor time to `file`")
 	flag.BoolVar(&s.keep, "keep", false, "keep data and logs of a run in which nothing was found")
 	flag.Parse()
@@ -168,7 +170,7 @@ func run(ctx context.Context, s settings, words io.Writer) (_ *report, err error
 			return nil, err
 		}
 	}
-	d, t := newLoad(w, l, s.rate, s.seed), newStorm(w, l, s.calm, s.seed)
+	d, t := newLoad(w, l, s.rate, s.seed), newStorm(w, l, s.calm, s.only, s.seed)
 	began := time.Now()
 	var loading error
 	load.Go(func() { loading = d.run(posting); mend() })
