@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"sync"
 	"syscall"
@@ -201,6 +202,7 @@ func asRoot() (done bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return false, nil // then on loopback, and the report says so
 	}
+	signal.Ignore(os.Interrupt) // which the one that was started gets too, and ends by; it has a report to write
 	return true, cmd.Wait()
 }
 
