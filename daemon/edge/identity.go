@@ -21,6 +21,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -99,7 +100,7 @@ func makeKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return b, writeFile(path, b)
+	return b, salvage.WriteFile(path, b)
 }
 
 func parseKey(b []byte) (*ecdsa.PrivateKey, error) {
@@ -136,14 +137,14 @@ func makeCA(path string, key *ecdsa.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return b, writeFile(path, b)
+	return b, salvage.WriteFile(path, b)
 }
 
 func loadResetKey(path string) (key [32]byte, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		rand.Read(key[:])
-		return key, writeFile(path, fmt.Appendf(nil, "%x\n", key))
+		return key, salvage.WriteFile(path, fmt.Appendf(nil, "%x\n", key))
 	}
 	if err != nil {
 		return key, err
@@ -152,22 +153,6 @@ func loadResetKey(path string) (key [32]byte, err error) {
 		return key, fmt.Errorf("%s: it is not 64 hex digits: remove it, and another is made", path)
 	}
 	return [32]byte(b), nil
-}
-
-// writeFile makes a file for its owner alone, wholly or not at all.
-func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }
 
 func serial() *big.Int {
@@ -225,7 +210,7 @@ func lock(dir string) (*flock.Flock, error) {
 	l := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("lock %s (a network file system may not be able to; use a disk of this machine): %w", dir, err)
 	}
 	if !ok {
 		return nil, fmt.Errorf("another edge runs on %s", dir)

@@ -88,7 +88,7 @@ func checkLog(path string) error {
 	}
 	defer l.file.Close()
 	if !l.whole {
-		return fmt.Errorf("%s: %w: its header is not what was written", path, ErrDamaged)
+		return fmt.Errorf("%s: %w: its header is not what was written", path, ErrLog)
 	}
 	b := make([]byte, frameHeader+l.pageSize)
 	sum, broken, committed := l.sum, int64(-1), false
@@ -103,7 +103,7 @@ func checkLog(path string) error {
 			broken = i
 		}
 		if ours && committed { // the next transaction is begun when the one before is synced
-			return fmt.Errorf("%s: %w: frame %d is not what was written, and frame %d is of a later transaction", path, ErrDamaged, broken, i)
+			return fmt.Errorf("%s: %w: frame %d is not what was written, and frame %d is of a later transaction", path, ErrLog, broken, i)
 		}
 		committed = committed || ours && binary.BigEndian.Uint32(b[4:]) != 0
 	}

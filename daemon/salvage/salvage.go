@@ -20,6 +20,9 @@ import (
 // ErrDamaged is behind errors about a file that is not what was written to it.
 var ErrDamaged = errors.New("the file is damaged")
 
+// ErrLog is behind those that are about the write-ahead log only.
+var ErrLog = fmt.Errorf("the write-ahead log: %w", ErrDamaged)
+
 // IsDamage reports whether an error, of this package or of SQLite, says that a file is not what was written to it: that to
 // try again is of no use.
 func IsDamage(err error) bool {

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/gofrs/flock"
+
+	"github.com/hodihq/hodi/daemon/salvage"
 )
 
 // The files in Dir.
@@ -38,11 +40,26 @@ func lockDir(dir string) (*flock.Flock, error) {
 	lock := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
 	switch held, err := lock.TryLock(); {
 	case err != nil:
-		return nil, fmt.Errorf("lock the data folder %s: %w", dir, err)
+		return nil, fmt.Errorf("lock the data folder %s (a network file system may not be able to; use a disk of this machine): %w", dir, err)
 	case !held:
 		return nil, fmt.Errorf("another hodi uses the data folder %s: stop it, or choose another folder", dir)
 	}
 	return lock, nil
+}
+
+// hasKey reports whether the key behind refs is there. Where there is a database and no key, callbacks that are on their way
+// would not be believed with another one, and the payments in the database could not be told from forgeries.
+func hasKey(dir string) (bool, error) {
+	path := filepath.Join(dir, callbackKey)
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && !salvage.Missing(filepath.Join(dir, databaseFile)) {
+		return false, fmt.Errorf("%s is gone, and %s is there: with another key no callback that is on its way would be believed. "+
+			"Put a backup back (hodi sidecar restore --replace FILE), or, if there is none, make another: openssl rand -hex 32 > %s", path, databaseFile, path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // loadKey reads a key of n random bytes, in hex; it is made when it is missing. A key that cannot be read is never
@@ -72,37 +89,14 @@ func loadKey(dir, name string, n int) ([]byte, error) {
 	return key, nil
 }
 
-// makeKey writes a new key such that a power cut leaves a whole key or none.
+// makeKey makes a new key. A power cut leaves a whole key or none.
 func makeKey(path string, n int) (key []byte, err error) {
 	key = make([]byte, n)
 	rand.Read(key)
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // CreateTemp makes it 0600
-	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = fmt.Fprintln(f, hex.EncodeToString(key))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
+	if err := salvage.WriteFile(path, fmt.Appendf(nil, "%x\n", key)); err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	return key, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // instance tells this data folder on this machine from a copy of it elsewhere. It is the same after every restart, so

@@ -175,6 +175,10 @@ func (s *Sidecar) internal(what string, err error) *problem {
 		return problemf(http.StatusServiceUnavailable, "going-away", "this sidecar is stopping").after(time.Second)
 	}
 	s.log.Error("sidecar: cannot "+what, "err", err)
+	s.table.Met(err)
+	if correlate.Unavailable(err) {
+		return problemf(http.StatusServiceUnavailable, "disk", "this sidecar's disk is full or fails: nothing was done. Try again").after(5 * time.Second)
+	}
 	return problemf(http.StatusInternalServerError, "internal", "this sidecar could not do it; its log says why")
 }
 

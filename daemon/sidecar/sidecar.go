@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +98,8 @@ type Sidecar struct {
 	origins    map[string]bool // that may call
 	hosts      map[string]bool // that we answer to besides loopback's
 
+	damaged     chan error // has why, once the database turned out to be damaged
+	restarted   bool       // this folder was a sidecar's before
 	started     time.Time
 	subscribers limits         // readers of events
 	requests    gate           // every request, until it is answered or handed to a socket
@@ -108,7 +109,7 @@ type Sidecar struct {
 
 // Open makes ready what the sidecar needs on disk. Nothing is served and nothing is dialled before Run.
 func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
-	s := &Sidecar{config: config, log: config.Logger, clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}}
+	s := &Sidecar{config: config, log: config.Logger, clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}, damaged: make(chan error, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,6 +127,9 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	if err := state.Finish(config.Dir); err != nil {
 		return nil, err
 	}
+	if s.restarted, err = hasKey(config.Dir); err != nil {
+		return nil, err
+	}
 	refs, err := loadKey(config.Dir, callbackKey, 32)
 	if err != nil {
 		return nil, err
@@ -140,12 +144,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	}
 	s.apiKey, s.inbox = hex.EncodeToString(app), hex.EncodeToString(inbox)
 
-	s.table, err = correlate.Open(ctx, correlate.Config{
-		Path: filepath.Join(config.Dir, databaseFile), Key: refs, Trusting: config.Dev,
-		UnknownAfter: config.UnknownAfter, FirstAsk: config.FirstAsk,
-		Publish: s.publish, Logger: s.log,
-	})
-	if err != nil {
+	if err := s.openTable(ctx, refs); err != nil {
 		return nil, err
 	}
 	s.hub = hub.New(ringSize, s.table.Head(), s.load)
@@ -312,6 +311,14 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.watch.Run(life) })
 	group.Go(func() error { return s.table.Checkpoint(life) })
+	group.Go(func() error {
+		select {
+		case why := <-s.damaged:
+			return s.met(why)
+		case <-life.Done():
+			return nil
+		}
+	})
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
 	}

@@ -21,6 +21,10 @@ func (s *Sidecar) Ready(ctx context.Context) error {
 		s.log.Error("sidecar: the database cannot be read", "err", err)
 		return errors.New("the database cannot be read")
 	}
+	if err := s.table.Probe(ctx); err != nil {
+		s.log.Error("sidecar: the database cannot be written", "err", err)
+		return errors.New("the database cannot be written: is the disk full?")
+	}
 	if s.tunnel != nil && !s.tunnel.Status().Connected {
 		return errors.New("the edge is not connected")
 	}

@@ -93,6 +93,13 @@ func cannotStore(err error) bool {
 func (t *Table) apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error {
 	return t.write(ctx, func(x *tx) error {
 		for _, e := range entries {
+			if e.Kind == wire.KindLost && e.Seq > x.applied(uint64(cursor.Epoch)).seq {
+				if err := x.takeLost(cursor.Epoch, e); err != nil {
+					return err
+				}
+				x.reached(cursor.Epoch, e.Seq)
+				continue
+			}
 			sum := e.Sum()
 			old, err := x.seenBefore(cursor.Epoch, e.Seq, sum)
 			if err != nil {

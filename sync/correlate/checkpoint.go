@@ -38,6 +38,7 @@ func (t *Table) Checkpoint(ctx context.Context) error {
 		}
 		if err := t.checkpoint(ctx); err != nil && ctx.Err() == nil {
 			t.log.Error("what was committed could not be moved from the log into the file", "err", err)
+			t.Met(err)
 		}
 	}
 }

@@ -15,6 +15,9 @@ const askFor = 48 * time.Hour
 // Silence turns PENDING payments into UNKNOWN whose time for news is over, and says when the next one's will be (zero:
 // none is waiting). It goes by the file, so a restart forgets none.
 func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
+	if err := t.pullIn(ctx); err != nil {
+		return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
+	}
 	const some = 500 // in one transaction
 	for more := true; more; {
 		err := t.write(ctx, func(x *tx) error {
@@ -44,6 +47,31 @@ func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
 		return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
 	}
 	return instant(at), nil
+}
+
+// pullIn brings back times that lie further ahead than any schedule sets them: they were set when the clock was ahead. A
+// customer at the till would otherwise wait for as long as it was.
+func (t *Table) pullIn(ctx context.Context) error {
+	const silent = "silent_at > ?"                             // now, and UnknownAfter
+	const ask = "ask_at > max(?, ? + max(0, ? - created) / 4)" // now, and FirstAsk or askApart; else a quarter of its age: see Asked
+	at := time.Now()
+	silence, first, now := at.Add(t.cfg.UnknownAfter).UnixMilli(), at.Add(max(t.cfg.FirstAsk, askApart)).UnixMilli(), at.UnixMilli()
+	var some bool
+	err := t.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payments WHERE silent_at > 0 AND "+silent+") OR EXISTS (SELECT 1 FROM payments WHERE ask_at > 0 AND "+ask+")",
+		silence, first, now, now).Scan(&some)
+	if err != nil || !some {
+		return err
+	}
+	t.log.Warn("the clock was set back: payments are seen to sooner than it was ahead")
+	return t.write(ctx, func(x *tx) error {
+		bg := context.Background()
+		if _, err := t.conn.ExecContext(bg, "UPDATE payments SET silent_at = ? WHERE silent_at > 0 AND "+silent, silence, silence); err != nil {
+			return err
+		}
+		x.wrote, x.purge, x.wake = true, true, true
+		_, err := t.conn.ExecContext(bg, "UPDATE payments SET ask_at = ? WHERE ask_at > 0 AND "+ask, first, first, now, now)
+		return err
+	})
 }
 
 // Due returns payments that Daraja is to be asked about now, the newest first: their customers are at the till. Next is

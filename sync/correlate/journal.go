@@ -182,15 +182,7 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		if !lost {
 			return nil
 		}
-		at := x.now.UnixMilli()
-		x.wrote, x.purge, x.wake = true, true, true
-		for _, open := range []string{"status = 'PENDING' AND silent_at > 0", "status = 'UNKNOWN' AND status IN ('UNKNOWN', 'FAILED')"} {
-			if _, err := t.conn.ExecContext(bg, `UPDATE payments SET ask_at = CASE WHEN asked_at > 0 AND asked_at <= ? THEN max(?, asked_at + ?) ELSE ? END
-				WHERE checkout <> '' AND shortcode <> '' AND `+open, at, at, askApart.Milliseconds(), at); err != nil {
-				return err
-			}
-		}
-		return nil
+		return x.askAboutAll()
 	})
 	if err != nil {
 		return fmt.Errorf("correlate: welcome: %w", err)

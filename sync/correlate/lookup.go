@@ -122,13 +122,13 @@ func (t *Table) Search(ctx context.Context, q Query) ([]Payment, error) {
 	return list, nil
 }
 
-func (t *Table) list(ctx context.Context, query string, args ...any) ([]Payment, error) {
+func (t *Table) list(ctx context.Context, query string, args ...any) (list []Payment, err error) {
+	defer func() { t.Met(err) }()
 	rows, err := t.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var list []Payment
 	for rows.Next() {
 		p, err := scanPayment(rows)
 		if err != nil {

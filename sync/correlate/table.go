@@ -45,6 +45,9 @@ type Config struct {
 	// Publish is given the events of every commit, in order, under the lock that orders commits. It must not block and
 	// must not call the Table. Default: nobody is told.
 	Publish func([]Event)
+	// Damaged is told, once, that the file is not what was written to it. Nothing may be storable then. It must not block
+	// and must not call the Table. Default: only the errors say so.
+	Damaged func(err error)
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -83,6 +86,9 @@ type Table struct {
 
 	signing sync.Mutex
 	signer  hash.Hash // makes the codes of refs; keeping it is most of what one costs
+
+	failing atomic.Pointer[error] // why the last transaction could not be stored; nil if it was
+	damaged sync.Once
 
 	epoch  uint64
 	head   atomic.Uint64

@@ -28,11 +28,12 @@ type tx struct {
 	events    []Event
 	scratch   []byte // in which events are encoded
 	spot      map[uint64]spot
-	rows      int  // of callbacks, which are written at once
-	bytes     int  // of their bodies
-	wrote     bool // something is to be committed
-	wake      bool // something may be due earlier
-	purge     bool // rows changed behind the caches' back
+	rows      int         // of callbacks, which are written at once
+	bytes     int         // of their bodies
+	lost      push.Cursor // the first entry here that the edge's disk has lost
+	wrote     bool        // something is to be committed
+	wake      bool        // something may be due earlier
+	purge     bool        // rows changed behind the caches' back
 	after     []func()
 }
 
@@ -45,28 +46,29 @@ type checkout struct {
 
 // write runs f in a transaction and publishes what came of it. It does not end with ctx once it has begun: a request
 // that goes away takes nobody along.
-func (t *Table) write(ctx context.Context, f func(*tx) error) error {
+func (t *Table) write(ctx context.Context, f func(*tx) error) (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	committed := false
+	defer func() { t.note(err, committed) }()
 	bg := context.Background()
 	if _, err := t.do.begin.ExecContext(bg); err != nil {
 		return err
 	}
 	x := &tx{t: t, do: &t.do, now: now(), payments: map[string]*Payment{}, dirty: map[string]bool{}, merchants: map[string]string{},
 		sessions: map[string]*checkout{}, counts: map[string]int64{}, spot: map[uint64]spot{}}
-	committed := false
 	defer func() {
-		if !committed { // also when f panics; after a failed commit there may be nothing left to roll back
+		if !committed { // after a failed commit there may be nothing left to roll back
 			t.do.rollback.ExecContext(bg)
 		}
 	}()
-	if err := f(x); err != nil || !x.changed() {
+	if err := t.guarded(func() error { return f(x) }); err != nil || !x.changed() {
 		return err
 	}
-	if err := x.flush(); err != nil {
+	if err := t.guarded(x.flush); err != nil {
 		return err
 	}
 	if _, err := t.do.commit.ExecContext(bg); err != nil {
@@ -148,6 +150,9 @@ func (x *tx) publish() {
 	}
 	if x.wake {
 		t.wakeUp()
+	}
+	if x.lost != (push.Cursor{}) {
+		t.log.Error("the edge's disk has lost callbacks; every payment without a result is asked about. GET /callbacks?state=unparsed lists them", "first", x.lost.String())
 	}
 }
 
