@@ -23,9 +23,9 @@ func TestANewerLinkOfTheSameSidecarDisplacesTheOlderAtOnce(t *testing.T) {
 		if code := older.ended(100 * time.Millisecond); code != wire.CloseDisplaced {
 			t.Errorf("closed with %q", code)
 		}
-		if w.log.count("who=edge", "link ended", "generation=1", "displaced by a newer link from") != 1 {
-			t.Errorf("the edge does not say by whom it was displaced\n%s", &w.log)
-		}
+		w.soon(time.Second, "the edge says by whom it was displaced", func() bool {
+			return w.log.count("who=edge", "link ended", "generation=1", "displaced by a newer link from") == 1
+		})
 		links := e.Links()
 		if len(links) != 1 || links[0].Generation != 2 || links[0].Endpoint != "duka" || links[0].Instance != [16]byte{1} {
 			t.Errorf("links: %+v", links)

@@ -181,7 +181,8 @@ func (h *half) carry() {
 		case !gone:
 			h.tell(s.b, io.EOF)
 		case s.b != nil && h.pass(h.world.latency) && !h.world.lost(h.to, h.from):
-			h.back.tell(nil, os.NewSyscallError("read", syscall.ECONNRESET))
+			// A reset also takes what has arrived and was not read, as it does on most systems.
+			h.back.set(func() { h.back.arrived, h.back.ended = nil, os.NewSyscallError("read", syscall.ECONNRESET) })
 			h.set(func() { h.wrote = os.NewSyscallError("write", syscall.EPIPE) })
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 func TestWhereUDPIsDroppedThereIsALinkWithinThreeSeconds(t *testing.T) {
@@ -33,8 +34,8 @@ func TestWhereUDPIsDroppedThereIsALinkWithinThreeSeconds(t *testing.T) {
 		e.kill()
 		w.history.add("duka", 1, "")
 		e = w.edge()
-		took := w.delivered(3500*time.Millisecond, s, callbacks(1, 11, "")) // the next Ping shows that the edge was restarted
-		t.Logf("delivered %v after a restart", took)
+		w.soon(3*time.Second, "the next Ping shows that the edge was restarted", func() bool { return !c.Status().Connected })
+		t.Logf("delivered %v after the link was lost", w.delivered(time.Second, s, callbacks(1, 11, "")))
 		c.stop()
 		e.stop()
 	})
@@ -175,8 +176,30 @@ func TestTheReasonOfACloseArrivesOverAWebSocket(t *testing.T) {
 	})
 }
 
+func TestTheReasonOfACloseArrivesAlthoughMoreWasOnItsWay(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.router.noUDP.Store(true)
+		e := w.edge()
+		older, newer := w.peer(), w.peer()
+		older.say(hello("duka", 1, wire.Cursor{}))
+		hear[*wire.Welcome](older)
+		newer.say(hello("duka", 1, wire.Cursor{}))
+		for range 40 { // until long after the edge's word has arrived
+			older.say(&wire.Ping{Nonce: 1})
+			time.Sleep(2 * time.Millisecond)
+		}
+		if code := older.ended(time.Second); code != wire.CloseDisplaced {
+			t.Errorf("closed with %q", code)
+		}
+		older.close()
+		newer.close()
+		e.stop()
+	})
+}
+
 func TestWhereNothingIsWrongTheLinkIsQUIC(t *testing.T) {
 	inWorld(t, func(w *world) {
+		w.latency = time.Millisecond // so little that whichever is tried first after healing is there first
 		e, s := w.edge(), newSink()
 		c := w.sidecar("duka", s)
 		w.soon(3*time.Second, "a link", func() bool { return c.Status().Connected })
