@@ -6,7 +6,7 @@ FUZZ      ?= 20s
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 CHROMIUM   = chromium chromium-browser google-chrome chrome # as cmd/hodi/browser_test.go looks for it
 
-.PHONY: all build test lint bench fuzz cross powercut chaos chaos-short
+.PHONY: all build test lint bench fuzz cross powercut storm chaos chaos-short
 
 all: lint test
 
@@ -26,6 +26,9 @@ lint: ## gofmt, go vet, staticcheck
 bench: ## the speed of each part, and of the whole path
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run ./cmd/hodi bench
+
+storm: ## 1,000 sidecars come back to a restarted edge at once; then they come and go 10,000 times
+	HODI_STORM_SIDECARS=1000 HODI_STORM_RECONNECTS=10000 $(GO) test -count=1 -timeout 30m -run Storm -v ./cmd/hodi
 
 powercut: ## the power cut of the tests, at every write of a longer day
 	HODI_POWERCUT_PAYMENTS=40 $(GO) test -count=1 -timeout 30m -run AnsweredIsLostInAPowerCut -v ./cmd/hodi
