@@ -92,6 +92,9 @@ func cannotStore(err error) bool {
 
 func (t *Table) apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error {
 	return t.write(ctx, func(x *tx) error {
+		if err := x.fetch(entries); err != nil {
+			return err
+		}
 		for _, e := range entries {
 			if e.Kind == wire.KindLost && e.Seq > x.applied(uint64(cursor.Epoch)).seq {
 				if err := x.takeLost(cursor.Epoch, e); err != nil {

@@ -55,7 +55,7 @@ func (t *Table) Session(ctx context.Context, id string) (Session, error) {
 	if s, ok := t.sessions.Get(id); ok {
 		return s.Session, nil
 	}
-	s, err := scanSession(t.read.QueryRowContext(ctx, "SELECT id, amount, reference, shortcode, created, opened, attempts, present FROM sessions WHERE id = ?", id))
+	s, err := scanSession(t.read.QueryRowContext(ctx, "SELECT "+sessionAll+" FROM sessions WHERE id = ?", id))
 	if err != nil {
 		return Session{}, fmt.Errorf("correlate: session: %w", notFound(err))
 	}

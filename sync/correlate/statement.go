@@ -23,6 +23,8 @@ type statements struct {
 
 	session, putSession *sql.Stmt
 
+	somePayments, someSessions *sql.Stmt
+
 	insertEvent, oldEvents, dropEvents *sql.Stmt
 
 	insertCallback, parked, matched, sum *sql.Stmt
@@ -31,6 +33,9 @@ type statements struct {
 
 	all []*sql.Stmt
 }
+
+// The columns of a session, in the order of scanSession.
+const sessionAll = "id, amount, reference, shortcode, created, opened, attempts, present"
 
 // The columns of a payment, in the order of scanPayment and of payment values.
 const (
@@ -69,8 +74,10 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.byIdempotency, "SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''"},
 		{&s.silent, "SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?"},
 
-		{&s.session, "SELECT id, amount, reference, shortcode, created, opened, attempts, present FROM sessions WHERE id = ?"},
-		{&s.putSession, "INSERT OR REPLACE INTO sessions (id, amount, reference, shortcode, created, opened, attempts, present) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
+		{&s.session, "SELECT " + sessionAll + " FROM sessions WHERE id = ?"},
+		{&s.somePayments, "SELECT " + paymentAll + " FROM payments WHERE id IN (?" + strings.Repeat(", ?", together-1) + ")"},
+		{&s.someSessions, "SELECT " + sessionAll + " FROM sessions WHERE id IN (?" + strings.Repeat(", ?", together-1) + ")"},
+		{&s.putSession, "INSERT OR REPLACE INTO sessions (" + sessionAll + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
 
 		{&s.insertEvent, "INSERT INTO events (seq, prev, session, at, message) VALUES (?, ?, ?, ?, ?)"},
 		{&s.oldEvents, "SELECT seq, at FROM events ORDER BY seq LIMIT ?"},

@@ -270,9 +270,13 @@ func (x *tx) session(id string) (*checkout, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.sessions[id] = s
-	x.t.sessions.Add(id, s)
+	x.keepSession(s)
 	return s, nil
+}
+
+func (x *tx) keepSession(s *checkout) {
+	x.sessions[s.ID] = s
+	x.t.sessions.Add(s.ID, s)
 }
 
 func (x *tx) putSession(s checkout) {
