@@ -22,17 +22,19 @@ type heart struct {
 	reads    atomic.Int64  // how often some came
 	hurried  chan struct{} // there is reason to doubt
 	answered chan struct{} // the last Ping was
+	parted   chan struct{} // the Ping of farewell was
 
 	mu     sync.Mutex
 	nonce  uint64        // of the last Ping
 	pinged time.Duration // when its Pong was due, had the way no length
 	trip   time.Duration // round, as last measured
+	last   uint64        // the Ping of farewell, or one after it; 0: it was not said yet
 }
 
 func newHeart(write func([]byte) error, deaf func() bool, measured func(time.Duration), pace *pace) *heart {
 	return &heart{
 		write: write, deaf: deaf, measured: measured, pace: pace, began: time.Now(),
-		hurried: make(chan struct{}, 1), answered: make(chan struct{}, 1),
+		hurried: make(chan struct{}, 1), answered: make(chan struct{}, 1), parted: make(chan struct{}, 1),
 	}
 }
 
@@ -193,9 +195,23 @@ func (h *heart) pong(nonce uint64) {
 	if newest {
 		signal(h.answered)
 	}
+	if h.last != 0 && nonce >= h.last {
+		signal(h.parted)
+	}
 	h.mu.Unlock()
 	if newest && rtt >= 0 {
 		h.took(rtt)
+	}
+}
+
+// farewell waits a moment until the edge has heard all that was written: to close a connection takes along what is still
+// on its way.
+func (h *heart) farewell(living context.Context) {
+	h.mu.Lock()
+	h.last = h.nonce + 1
+	h.mu.Unlock()
+	if h.ping(0) == nil {
+		h.wait(living, drainWithin, h.parted, nil)
 	}
 }
 

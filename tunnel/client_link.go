@@ -26,6 +26,7 @@ type clientLink struct {
 	heart   *heart
 	writing turn // taken for whole frames
 	next    conn // what probe has found
+	acked   bool // something was acknowledged; owned by apply's goroutine
 }
 
 // link takes a connection from its Hello to its end and says why it ended. If there is a next connection the link moves
@@ -53,6 +54,9 @@ func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 			err = l.apply(on, ctx, split)
 		}
 		if ctx.Err() != nil {
+			if l.acked {
+				l.heart.farewell(living)
+			}
 			return endingf(wire.CloseShutdown, "tunnel: the sidecar stops")
 		}
 		if errors.Is(context.Cause(on), errMoved) {
@@ -147,7 +151,7 @@ func (l *clientLink) apply(ctx, stop context.Context, s split) error {
 			return endingf(wire.CloseUnavailable, "tunnel: apply: %w", err)
 		}
 		if seq := at.ack(); seq != acked {
-			acked = seq
+			acked, l.acked = seq, true
 			if err := l.write(wire.Append(make([]byte, 0, 16), &wire.Ack{Seq: seq})); err != nil {
 				return fmt.Errorf("tunnel: ack: %w", err)
 			}
