@@ -168,8 +168,11 @@ func (e *Edge) Run(ctx context.Context) error {
 }
 
 func (e *Edge) serve(parts *sync.WaitGroup, failed context.CancelCauseFunc, s *server, l net.Listener) {
+	s.listener = l
+	s.serving.Add(1)
 	parts.Go(func() {
-		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		defer s.serving.Done()
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			failed(fmt.Errorf("edge: serve: %w", err))
 		}
 	})

@@ -208,48 +208,88 @@ func answer(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// server is an http.Server that can be stopped at once: net/http waits five seconds for connections on which nothing
-// was ever asked.
+// server is an http.Server that answers who was let in before it was stopped. net/http waits five seconds for connections
+// on which nothing was ever asked, and when it is told to shut down drops the request that it is reading just then.
 type server struct {
 	*http.Server
-	mu    sync.Mutex
-	fresh map[net.Conn]bool // accepted, and not a byte heard
-	ended bool
+	listener net.Listener // set before Serve
+	serving  sync.WaitGroup
+
+	mu      sync.Mutex
+	fresh   map[net.Conn]bool // accepted, and its first request has not yet come to the handler
+	nobody  chan struct{}     // closed when fresh is empty, once somebody waits for that
+	waiting bool
 }
+
+type connKey struct{}
 
 func (in *ingress) server(log *slog.Logger) *server { return newServer(in, log) }
 
 func newServer(h http.Handler, log *slog.Logger) *server {
-	s := &server{fresh: make(map[net.Conn]bool)}
+	s := &server{fresh: make(map[net.Conn]bool), nobody: make(chan struct{})}
 	s.Server = &http.Server{
-		Handler:        h,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+				s.known(c)
+			}
+			h.ServeHTTP(w, r)
+		}),
 		ReadTimeout:    readWithin, // also of what is left of a body that nobody wants
 		WriteTimeout:   readWithin + storeWithin + answerWithin,
 		IdleTimeout:    idleFor,
 		MaxHeaderBytes: maxHeader - 4096, // net/http allows 4096 bytes more than it is told
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:      s.watch,
+		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState: func(c net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.mu.Lock()
+				s.fresh[c] = true
+				s.mu.Unlock()
+			case http.StateClosed:
+				s.known(c)
+			}
+		},
 	}
 	return s
 }
 
-func (s *server) watch(c net.Conn, state http.ConnState) {
+func (s *server) known(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case state != http.StateNew:
-		delete(s.fresh, c)
-	case s.ended:
-		c.Close()
-	default:
-		s.fresh[c] = true
+	if !s.fresh[c] {
+		return
+	}
+	delete(s.fresh, c)
+	if s.waiting && len(s.fresh) == 0 {
+		close(s.nobody)
+		s.waiting = false
 	}
 }
 
-// stop takes nothing new, and waits for what is under way until ctx is done.
+// stop takes nothing new, and waits for what is under way until ctx is done; for the first request of those who were let
+// in just now, a moment. It is called once.
 func (s *server) stop(ctx context.Context) {
+	if s.listener == nil {
+		return
+	}
+	s.SetKeepAlivesEnabled(false)
+	s.listener.Close()
+	s.serving.Wait() // from here on nobody comes whom we do not see
 	s.mu.Lock()
-	s.ended = true
+	if s.waiting = len(s.fresh) > 0; !s.waiting {
+		close(s.nobody)
+	}
+	s.mu.Unlock()
+	patience := time.NewTimer(freshFor)
+	defer patience.Stop()
+	select {
+	case <-s.nobody:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	s.waiting = false
 	for c := range s.fresh {
 		c.Close()
 	}

@@ -34,7 +34,16 @@ type port struct {
 	fresh  map[net.Conn]bool // it is not known which kind they are
 	ended  bool
 	inside sync.WaitGroup
+	empty  chan struct{} // closed when serve has returned
 }
+
+// When the port is stopped, those who had come before are still let in: they were told that they are connected, and
+// what they are about to say is said only once.
+const (
+	queueFor = 100 * time.Millisecond // for those who stand before the door: the system has taken them, we have not
+	queueGap = time.Millisecond       // without one, nobody stands there any more
+	freshFor = 500 * time.Millisecond // for those of whom nothing was heard yet: a TLS handshake from afar
+)
 
 const recordHandshake = 0x16 // the first byte of TLS, and of no HTTP
 
@@ -57,7 +66,7 @@ func newPort(l net.Listener, public, tunnel *tls.Config, log *slog.Logger) *port
 	}
 	return &port{
 		listener: l, plain: public == nil, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose}, log: log,
-		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[net.Conn]bool),
+		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[net.Conn]bool), empty: make(chan struct{}),
 	}
 }
 
@@ -65,8 +74,8 @@ func isTunnel(name string) bool { return strings.EqualFold(name, wire.ServerName
 
 // serve accepts until the port is stopped, and returns nil then. All it started has ended when it returns.
 func (p *port) serve() error {
-	defer p.inside.Wait()
-	defer p.stop()
+	defer close(p.empty)
+	defer p.settle()
 	var wait time.Duration
 	for {
 		c, err := p.listener.Accept()
@@ -75,6 +84,7 @@ func (p *port) serve() error {
 			ended := p.ended
 			p.mu.Unlock()
 			if ended {
+				p.acceptRest()
 				return nil
 			}
 			if t, ok := errors.AsType[interface {
@@ -89,36 +99,57 @@ func (p *port) serve() error {
 			return err
 		}
 		wait = 0
-		if p.enter(c) {
-			go func() {
-				defer p.inside.Done()
-				p.welcome(c)
-			}()
-		}
+		p.enter(c)
 	}
 }
 
-// stop ends accepting, and drops those of whom nothing is known yet.
+// acceptRest lets in who stands before the door when the port is stopped: to close it would reset them.
+func (p *port) acceptRest() {
+	for until := time.Now().Add(queueFor); time.Now().Before(until) && p.expire(time.Now().Add(queueGap)); {
+		c, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.enter(c)
+	}
+}
+
+// stop ends accepting, and waits until all who had come are with those who serve them, or gone.
 func (p *port) stop() {
 	p.mu.Lock()
 	p.ended = true
-	for c := range p.fresh {
-		c.Close()
-	}
 	p.mu.Unlock()
-	p.listener.Close()
+	if !p.expire(time.Now()) {
+		p.listener.Close()
+	}
+	<-p.empty
 }
 
-func (p *port) enter(c net.Conn) bool {
+// expire sets when Accept gives up, where the listener knows of such a time.
+func (p *port) expire(at time.Time) bool {
+	l, ok := p.listener.(interface{ SetDeadline(time.Time) error })
+	return ok && l.SetDeadline(at) == nil
+}
+
+// settle closes the door, and drops those of whom nothing is heard for a while.
+func (p *port) settle() {
+	p.listener.Close()
+	impatient := time.AfterFunc(freshFor, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for c := range p.fresh {
+			c.Close()
+		}
+	})
+	defer impatient.Stop()
+	p.inside.Wait()
+}
+
+func (p *port) enter(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended {
-		c.Close()
-		return false
-	}
 	p.fresh[c] = true
-	p.inside.Add(1)
-	return true
+	p.inside.Go(func() { p.welcome(c) })
 }
 
 // welcome finds out who c is, and hands it on. Until then it has as much time as the header of a request.
