@@ -74,7 +74,7 @@ func (l *load) wait(t *testing.T, more int64) {
 func TestAnEdgeThatIsAskedToEndAnswersWhoeverWasLetIn(t *testing.T) {
 	p := newPair(t)
 	l := p.load(32)
-	for range 3 {
+	for range 2 {
 		l.wait(t, 100)
 		began := time.Now()
 		p.edge.end()
@@ -92,7 +92,7 @@ func TestAnEdgeThatIsAskedToEndAnswersWhoeverWasLetIn(t *testing.T) {
 func TestASidecarThatIsAskedToEndCommitsWhatItHasAndTellsTheEdgeAndItsReaders(t *testing.T) {
 	p := newPair(t)
 	l := p.load(4)
-	for range 2 {
+	for range 1 {
 		l.wait(t, 100)
 		socket, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(p.url, "http")+"/events", nil)
 		if err != nil {
