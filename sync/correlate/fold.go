@@ -131,24 +131,26 @@ func foldNotice(p Payment, f fact, learnt bool) (Payment, bool, string) {
 	}
 	p.notices = notices
 	n := standing(notices)
-	was := p
+	was, at := p, push.Cursor{Epoch: n.Epoch, Seq: n.Seq}.String()
+	// The same code may stand from an earlier place than was known: a live callback, which overtakes, had repeated it.
+	said := p.ResultCode == n.Code && (p.Callback == at || p.Callback == "")
 	switch {
 	case n.Outcome.Failed():
-		if p.Status == push.Failed && p.ResultCode == n.Code {
+		if p.Status == push.Failed && said {
 			return p, true, ""
 		}
 		p = failed(p, n.Outcome, n.Code, n.Desc, time.UnixMilli(n.At))
 	case p.Status == push.Failed:
 		return p, true, ""
 	default: // to be asked about at once
-		if p.Status == push.Unknown && p.ResultCode == n.Code {
+		if p.Status == push.Unknown && said {
 			return p, true, ""
 		}
 		p = unknown(p)
 		p.ResultCode, p.ResultDesc = n.Code, n.Desc
 		p.askAt = soonest(p, f.at)
 	}
-	p.Callback = push.Cursor{Epoch: n.Epoch, Seq: n.Seq}.String()
+	p.Callback = at
 	if p.Status == push.Failed && was.Status != push.Failed {
 		return p, true, push.PaymentCompleted
 	}

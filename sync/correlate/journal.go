@@ -156,14 +156,18 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		}
 
 		// What an earlier epoch had applied, the same journal under a new one need not show.
-		have := s.seq
+		have, under := s.seq, epoch
 		if !known {
-			have = t.spot[before].seq
+			have, under = t.spot[before].seq, before
+		}
+		gaps, err := x.missing(under, have+1, w.Oldest)
+		if err != nil {
+			return err
 		}
 		lost := false
-		if w.Oldest > have+1 {
+		for _, g := range gaps {
 			r, err := t.conn.ExecContext(bg, `INSERT INTO gaps (epoch, first, last, found) VALUES (?, ?, ?, ?)
-				ON CONFLICT DO UPDATE SET last = excluded.last, found = excluded.found WHERE excluded.last > last`, int64(epoch), int64(have+1), int64(w.Oldest-1), x.now.UnixMilli())
+				ON CONFLICT DO UPDATE SET last = excluded.last, found = excluded.found WHERE excluded.last > last`, int64(epoch), int64(g.first), int64(g.last), x.now.UnixMilli())
 			if err != nil {
 				return err
 			}
@@ -172,7 +176,7 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 			} else if n > 0 {
 				x.wrote, lost = true, true
 				t.log.Warn("the edge cannot show these callbacks any more; every payment without a result is asked about",
-					"first", place(w.Epoch, have+1).String(), "last", place(w.Epoch, w.Oldest-1).String())
+					"first", place(w.Epoch, g.first).String(), "last", place(w.Epoch, g.last).String())
 			}
 		}
 		if !known && before != 0 {
@@ -188,4 +192,34 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		return fmt.Errorf("correlate: welcome: %w", err)
 	}
 	return nil
+}
+
+// A gap is entries that were not applied.
+type gap struct{ first, last uint64 }
+
+// missing is what was not applied of the entries from first on and before end. Some may have been: live ones, that
+// overtook the backlog which is now gone.
+func (x *tx) missing(epoch, first, end uint64) (gaps []gap, err error) {
+	if first >= end {
+		return nil, nil
+	}
+	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT seq FROM callbacks WHERE epoch = ? AND seq >= ? AND seq < ? ORDER BY seq", int64(epoch), int64(first), int64(end))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, err
+		}
+		if applied := uint64(seq); applied > first {
+			gaps = append(gaps, gap{first, applied - 1})
+		}
+		first = uint64(seq) + 1
+	}
+	if first < end {
+		gaps = append(gaps, gap{first, end - 1})
+	}
+	return gaps, rows.Err()
 }

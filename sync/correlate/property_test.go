@@ -216,7 +216,7 @@ func (h *history) compare() {
 			tale = append(tale, plain(e.Message, names))
 		}
 		tales[i] = strings.Join(tale, "\n")
-		h.rules(s)
+		rules(s, s)
 	}
 	if tales[0] != tales[1] {
 		h.Errorf("one told\n%s\nand the other\n%s", tales[0], tales[1])
@@ -230,27 +230,27 @@ func (h *history) compare() {
 }
 
 // rules checks what was published, against itself and against what is stored.
-func (h *history) rules(s *shop) {
+func rules(t testing.TB, s *shop) {
 	ctx := context.Background()
 	stored, err := s.Events(ctx, "", 0, 10_000)
 	if err != nil {
-		h.Fatal(err)
+		t.Fatal(err)
 	}
 	if len(stored) != len(s.published) {
-		h.Fatalf("%d events are stored and %d were published", len(stored), len(s.published))
+		t.Fatalf("%d events are stored and %d were published", len(stored), len(s.published))
 	}
 	last := map[string]push.Data{}
 	completions := map[string][]push.Status{}
 	for i, e := range s.published {
 		if e.Seq != uint64(i)+1 || stored[i].Seq != e.Seq || string(stored[i].Encoded) != string(e.Encoded) {
-			h.Errorf("event %d is published as number %d, and stored as %d %s", i+1, e.Seq, stored[i].Seq, stored[i].Encoded)
+			t.Errorf("event %d is published as number %d, and stored as %d %s", i+1, e.Seq, stored[i].Seq, stored[i].Encoded)
 		}
 		d, id := e.Message.Data, e.Message.Data.PaymentID
 		if last[id].Status == push.Success && d.Status != push.Success {
-			h.Errorf("money was unsaid: %s after SUCCESS", d.Status)
+			t.Errorf("money was unsaid: %s after SUCCESS", d.Status)
 		}
 		if e.Message.Type == push.STKInitiated && d.Status != push.Pending {
-			h.Errorf("STK_INITIATED with %s", d.Status)
+			t.Errorf("STK_INITIATED with %s", d.Status)
 		}
 		if e.Message.Type == push.PaymentCompleted {
 			completions[id] = append(completions[id], d.Status)
@@ -259,16 +259,16 @@ func (h *history) rules(s *shop) {
 	}
 	for id, c := range completions {
 		if len(c) > 2 || len(c) == 2 && c[1] != push.Success {
-			h.Errorf("completions of one payment are %v", c)
+			t.Errorf("completions of one payment are %v", c)
 		}
 		if p := s.get(id); p.Status == push.Success && c[len(c)-1] != push.Success {
-			h.Errorf("a success was not told as a completion: %v", c)
+			t.Errorf("a success was not told as a completion: %v", c)
 		}
 	}
 	for id, d := range last {
 		now := s.get(id).Data()
 		if now.Status != d.Status || now.ResultCode != d.ResultCode || now.MpesaReceiptNumber != d.MpesaReceiptNumber || now.Outcome != d.Outcome || now.Reason != d.Reason {
-			h.Errorf("the payment is %+v, and what was told last is %+v", now, d)
+			t.Errorf("the payment is %+v, and what was told last is %+v", now, d)
 		}
 	}
 }
