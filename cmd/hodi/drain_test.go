@@ -92,44 +92,42 @@ func TestAnEdgeThatIsAskedToEndAnswersWhoeverWasLetIn(t *testing.T) {
 func TestASidecarThatIsAskedToEndCommitsWhatItHasAndTellsTheEdgeAndItsReaders(t *testing.T) {
 	p := newPair(t)
 	l := p.load(4)
-	for range 1 {
-		l.wait(t, 100)
-		socket, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(p.url, "http")+"/events", nil)
-		if err != nil {
-			t.Fatal(err, response)
-		}
-		closed := make(chan error, 1)
-		go func() {
-			for {
-				if _, _, err := socket.Read(context.Background()); err != nil {
-					closed <- err
-					return
-				}
-			}
-		}()
-		p.sidecar.end()
-		if code := websocket.CloseStatus(<-closed); code != websocket.StatusGoingAway && code != websocket.StatusServiceRestart {
-			t.Errorf("a reader was told %d", code)
-		}
-		db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(p.dir, "sidecar", "sidecar.db"))+"?mode=ro")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var committed uint64
-		if err := db.QueryRow("SELECT count(*) FROM callbacks").Scan(&committed); err != nil || committed == 0 {
-			t.Fatal(committed, err)
-		}
-		db.Close()
-		eventually(t, fmt.Sprintf("the edge to know of %d", committed), func() bool {
-			var listed struct{ Endpoints []endpoint }
-			err := askAdmin(t.Context(), filepath.Join(p.dir, "edge"), http.MethodGet, "/endpoints", "", &listed)
-			if err == nil && listed.Endpoints[0].Acked > committed {
-				t.Fatalf("the edge has an Ack of %d, and %d are committed", listed.Endpoints[0].Acked, committed)
-			}
-			return err == nil && listed.Endpoints[0].Acked == committed
-		})
-		p.startSidecar()
+	l.wait(t, 100)
+	socket, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(p.url, "http")+"/events", nil)
+	if err != nil {
+		t.Fatal(err, response)
 	}
+	closed := make(chan error, 1)
+	go func() {
+		for {
+			if _, _, err := socket.Read(context.Background()); err != nil {
+				closed <- err
+				return
+			}
+		}
+	}()
+	p.sidecar.end()
+	if code := websocket.CloseStatus(<-closed); code != websocket.StatusGoingAway && code != websocket.StatusServiceRestart {
+		t.Errorf("a reader was told %d", code)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(p.dir, "sidecar", "sidecar.db"))+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var committed uint64
+	if err := db.QueryRow("SELECT count(*) FROM callbacks").Scan(&committed); err != nil || committed == 0 {
+		t.Fatal(committed, err)
+	}
+	db.Close()
+	eventually(t, fmt.Sprintf("the edge to know of %d", committed), func() bool {
+		var listed struct{ Endpoints []endpoint }
+		err := askAdmin(t.Context(), filepath.Join(p.dir, "edge"), http.MethodGet, "/endpoints", "", &listed)
+		if err == nil && listed.Endpoints[0].Acked > committed {
+			t.Fatalf("the edge has an Ack of %d, and %d are committed", listed.Endpoints[0].Acked, committed)
+		}
+		return err == nil && listed.Endpoints[0].Acked == committed
+	})
+	p.startSidecar()
 	l.wait(t, 50)
 	l.stop()
 	p.wantApplied(float64(l.answered.Load()))
