@@ -98,7 +98,10 @@ func (d *debris) rows(yield func(Row) bool) {
 	}
 }
 
-const tableLeaf = 0x0d
+const (
+	tableLeaf = 0x0d
+	maxRow    = 1 << 20 // no row of ours is longer
+)
 
 // leaf reads the rows of a page, if it is a leaf of a table.
 func (d *debris) leaf(page []byte, first bool, yield func(Row) bool) bool {
@@ -121,7 +124,7 @@ func (d *debris) leaf(page []byte, first bool, yield func(Row) bool) bool {
 		}
 		size, n := varint(page[cell:])
 		id, m := varint(page[cell+n:])
-		if n == 0 || m == 0 || size < 2 || size > 1<<24 {
+		if n == 0 || m == 0 || size < 2 || size > maxRow {
 			continue
 		}
 		for _, payload := range d.payloads(page, cell+n+m, int(size)) {
@@ -156,7 +159,7 @@ func (d *debris) payloads(page []byte, at, size int) [][]byte {
 	next := binary.BigEndian.Uint32(page[at+local:])
 	var found [][]byte
 	for _, inLog := range []bool{true, false} {
-		payload := append(make([]byte, 0, size), page[at:at+local]...)
+		payload := append([]byte(nil), page[at:at+local]...)
 		b := make([]byte, d.pageSize)
 		for follow := next; len(payload) < size && follow != 0; {
 			if !d.page(follow, inLog, b) {
@@ -191,7 +194,7 @@ func (d *debris) page(number uint32, inLog bool, b []byte) bool {
 // record takes a row apart.
 func record(b []byte) (values []any, ok bool) {
 	head, n := varint(b)
-	if n == 0 || head > uint64(len(b)) || head > 1000 {
+	if n == 0 || head < uint64(n) || head > uint64(len(b)) || head > 1000 {
 		return nil, false
 	}
 	types, body := b[n:head], b[head:]
