@@ -88,12 +88,12 @@ func (s *Sidecar) serveSocket(life context.Context, w http.ResponseWriter, r *ht
 }
 
 // smallBuffers gives a WebSocket buffers of the size that it needs. Those of net/http, four kilobytes each way, are a third
-// of what an idle socket costs; but a client only says pong, and one write is to take a whole event.
+// of what an idle socket costs; but a client only says pong, and one write is to take a whole event, of some 800 bytes.
 type smallBuffers struct{ http.ResponseWriter }
 
 const (
 	socketReadBuffer  = 256
-	socketWriteBuffer = 2 << 10
+	socketWriteBuffer = 1 << 10
 )
 
 func (w smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
