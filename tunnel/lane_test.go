@@ -112,10 +112,14 @@ type till struct {
 }
 
 // atTheTill serves one that comes back to a backlog.
-func atTheTill(t *testing.T, backlog int, more string, f func(*till)) {
+func atTheTill(t *testing.T, backlog int, more string, f func(*till), change ...func(*history)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistory()
 		h.add("duka", backlog, more)
+		for _, c := range change {
+			c(h)
+			backlog-- // each makes one entry fresh
+		}
 		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
 			return tunnel.Endpoint{Name: "duka"}, nil
 		}}
@@ -200,6 +204,22 @@ func TestLiveEntriesGoFirstAtEveryFrameBoundary(t *testing.T) {
 		p.post(1, "")
 		p.want(12)
 	})
+}
+
+func TestWhoPaidJustBeforeTheLinkCameIsLive(t *testing.T) {
+	received := func(seq uint64, ago time.Duration) func(*history) {
+		return func(h *history) { h.endpoints["duka"].entries[seq-1].Received = time.Now().Add(-ago) }
+	}
+	atTheTill(t, 6, "", func(p *till) {
+		synctest.Wait() // entry 1 is being written
+		p.want(1, 5, 6, 2, 3, 4)
+	}, received(5, 29*time.Second), received(6, 10*time.Second))
+	atTheTill(t, 3, "", func(p *till) { p.want(1, 2, 3) },
+		received(1, 20*time.Second), received(2, 10*time.Second), received(3, time.Second))
+	atTheTill(t, 8, "", func(p *till) { // what is older and behind a fresh one has come late to the journal
+		synctest.Wait()
+		p.want(1, 8, 2, 3, 4, 5, 6, 7)
+	}, received(8, time.Second))
 }
 
 func TestAnAckIsTheBacklogsCursorAndThenJumps(t *testing.T) {

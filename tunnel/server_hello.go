@@ -101,20 +101,23 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 	}
 	state, after, renewed, err := l.server.begin(bctx, l.endpoint.Name, cursor)
 	<-l.seat.beginning
+	if err == nil {
+		l.head, err = l.server.stale(bctx, l.endpoint.Name, after, state.Head)
+	}
 	if err != nil {
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
 	}
 	l.epoch = state.Epoch
-	l.head, l.backlog, l.live = state.Head, after, state.Head
+	l.backlog, l.live = after, l.head
 	l.sent.Store(after)
-	l.flight.begin(after, state.Head)
+	l.flight.begin(after, l.head)
 	if after > state.Acked && cursor.Epoch == state.Epoch && cursor.Seq == after {
 		// The sidecar has shown that it committed this very entry: its Ack was lost with the link before.
 		l.acked.Store(after)
 		signal(l.woken)
 	}
 	frame := wire.Append(nil, &wire.Welcome{
-		Epoch: state.Epoch, Oldest: state.Oldest, Head: state.Head, Time: time.Now(), Callback: l.endpoint.Callback,
+		Epoch: state.Epoch, Oldest: state.Oldest, Head: l.head, Time: time.Now(), Callback: l.endpoint.Callback,
 	})
 	if err := l.write(frame); err != nil {
 		return fmt.Errorf("tunnel: welcome: %w", err)
@@ -123,7 +126,7 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 	if renewed != "" {
 		log.Warn("history renewed: all that is held is sent again", "why", renewed, "epoch", state.Epoch)
 	}
-	log.Info("link up", "epoch", state.Epoch, "after", after, "head", state.Head)
+	log.Info("link up", "epoch", state.Epoch, "after", after, "head", l.head, "newest", state.Head)
 	return nil
 }
 

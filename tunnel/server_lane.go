@@ -3,7 +3,9 @@ package tunnel
 import (
 	"context"
 	"fmt"
+	"sort"
 	"sync"
+	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -13,8 +15,38 @@ import (
 // on a link of 1 Mbit/s.
 const backlogWindow = 64 << 10
 
-// sendBacklog sends the history up to the head that Welcome told, frame by frame, and ahead of every frame what was
-// appended since: a customer who stands at the till now does not wait for those of yesterday.
+// fresh is how young an entry is that counts as live although it came before the link did: whoever paid may still stand
+// at the till, and the sidecar does not ask Daraja about a payment before that. Without it, a link that breaks amid a
+// backlog would put those whom it had let pass at the backlog's end.
+const fresh = 30 * time.Second
+
+// stale finds the head of the backlog behind after: the newest entry that is not fresh.
+func (s *Server) stale(ctx context.Context, endpoint string, after, head uint64) (uint64, error) {
+	now := time.Now()
+	isFresh := func(seq uint64) (is bool, err error) {
+		e, err := s.History.Entry(ctx, endpoint, seq)
+		return now.Sub(e.Received) < fresh, err
+	}
+	if head <= after {
+		return head, nil
+	}
+	if is, err := isFresh(head); err != nil || !is {
+		return head, err
+	}
+	var failed error
+	n := sort.Search(int(head-after), func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		var is bool
+		is, failed = isFresh(after + 1 + uint64(i))
+		return is
+	})
+	return after + uint64(n), failed
+}
+
+// sendBacklog sends the history up to the head that Welcome told, frame by frame, and ahead of every frame what is
+// behind it: a customer who stands at the till now does not wait for those of yesterday.
 //
 // Live entries are not acknowledged one by one while a backlog lasts, but an Ack of the backlog speaks for all that was
 // written before. So the window bounds them like anything else; when it is full of them, what goes next is a frame of
