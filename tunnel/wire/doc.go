@@ -41,8 +41,8 @@
 //	   │◀────────────────────────────────────────────┤   either end may ask, at any time
 //	   │                                             │
 //
-// Nobody waits for an Ack: entries follow each other as fast as the link carries them, and one Ack speaks for every
-// entry up to its number. An Ack means committed, never merely received.
+// Nobody waits for an Ack: entries follow each other as fast as the link carries them (a backlog excepted, see below), and
+// one Ack speaks for every entry up to its number. An Ack means committed, never merely received.
 //
 // # Where the edge begins
 //
@@ -57,13 +57,47 @@
 //
 // A sidecar keeps one cursor for each epoch that it has met, and offers the newest. If oldest in Welcome is beyond the
 // entry that follows its cursor, entries are gone: the sidecar says so, and asks Daraja about what was open meanwhile.
-// If oldest is head+1 the edge holds nothing.
+// If oldest is head+1 there is nothing to send but what is live.
 //
 // An entry of the kind lost stands in the place of one that the edge's disk could not keep. All else in it is empty (received
 // is 0), except that its body is "acknowledged" if an Ack had spoken for that number. The sidecar takes note of it as of a gap.
 //
 // Epochs are the creation of a history in Unix milliseconds, and grow, whatever clocks do; none reaches 2^47. Numbers start at 1 and have no gaps within what
 // the edge holds.
+//
+// # The live lane
+//
+// A sidecar that was away comes back to a backlog, and on a poor link that takes minutes. Who pays meanwhile stands at the
+// till and shall not wait for it. So head in Welcome splits the history: up to head it is backlog, behind it live.
+//
+//		history     1 ... cursor │ 8 9 10 11 12 13 ... head │ 71  72  73 ...
+//		                         └───── the backlog ────────┴──── live ────▶
+//		stream      8  9  71  10  72  73  11  12 ...
+//		Ack         8  9      10          11  12 ...                   on head: 73
+//
+//	  - Each of the two comes in order and without a gap: the backlog from the entry behind the cursor (or from oldest), the
+//	    live entries from head+1. Anything else ends the link with the close code 6.
+//	  - At every boundary between frames a live entry goes first. Of the backlog no more than 64 KiB (or one entry) are
+//	    sent and not acknowledged, so that is what a live entry finds ahead of itself, whatever buffers lie below. Of both
+//	    together it is 1 MiB; where live entries alone have filled that, an entry of the backlog goes all the same, and
+//	    its Ack makes room. So live entries without end slow a backlog down to a sixteenth of the link and do not stop it.
+//	  - While the backlog lasts an Ack is its cursor: it says that everything up to there is committed, and that all that
+//	    came before that entry on the stream is, live entries too. On head it jumps to the last live entry committed, and
+//	    the two are one history again. An Ack of a live entry before that ends the link.
+//	  - The sidecar commits effects as they come, and its cursor stays with the backlog until that is whole. After a break it
+//	    offers that cursor. The live entries that it had committed come again, most of them as backlog, and change nothing:
+//	    it knows them by number and checksum. They cost their bytes.
+//	  - A sidecar that finds another checksum under the number of a live entry that it has committed does not apply that
+//	    entry. It ends the link (8), and offers the one it knows in the next Hello. An edge that cannot show it takes
+//	    a new epoch. From one that can after all it takes nothing, or the backlog would be skipped: it ends the link and
+//	    offers its cursor again.
+//
+// Head is for the edge to choose, from oldest-1 (or the cursor) to its newest entry. It takes the newest that is older than
+// 30 s: those who paid since may still be at the till, and if a link breaks amid a backlog those that it let pass stay
+// ahead. Where everything behind the cursor is younger there is no backlog.
+//
+// Order of arrival is therefore not the order of numbers. Where it matters which of two callbacks came last (two failures
+// of one payment), the numbers decide.
 //
 // # Frames
 //
@@ -87,8 +121,8 @@
 //
 //	0x02 Welcome   edge → sidecar      length 34 + callback, at most 4096
 //	        0  u64  epoch
-//	        8  u64  oldest             first entry held; head+1 if none is
-//	       16  u64  head               newest entry; 0 if there never was one
+//	        8  u64  oldest             first entry held
+//	       16  u64  head               where the backlog ends and the live lane begins; oldest-1 if there is none
 //	       24  i64  time               the edge's
 //	       32  u16  length of callback at most 2048
 //	       34       callback           the endpoint's address at the edge, UTF-8; + "/" + ref names one payment
@@ -130,8 +164,8 @@
 //
 // A frame of an unknown type is skipped. That is how this version grows: frames of the types above never change. A frame
 // longer than its type may be, of an unknown type longer than 393216, cut short, or with bytes too many ends the link
-// with the close code 6. So do a first frame that is not Hello (not Welcome), a second one of these, and an Ack of an
-// entry that was not sent. A reader never sets aside more memory than bytes have arrived, whatever a length promises.
+// with the close code 6. So do a first frame that is not Hello (not Welcome), a second one of these, a head before the
+// cursor in a Welcome to the same epoch, and an Ack of an entry that was not sent. A reader never sets aside more memory than bytes have arrived, whatever a length promises.
 //
 //	0  done           nothing is wrong; also said to a try at dialing that came second
 //	1  draining       the edge stops or restarts: dial again at once

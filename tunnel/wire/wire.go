@@ -109,8 +109,8 @@ type Hello struct {
 // Welcome is the edge's first word: the history that it is going to send.
 type Welcome struct {
 	Epoch    Epoch
-	Oldest   uint64 // the first entry still held; Head+1 if none is
-	Head     uint64 // the newest entry; 0 if there never was one
+	Oldest   uint64 // the first entry still held
+	Head     uint64 // where the backlog ends; the entries behind it are live. Oldest-1 at least, the newest entry at most
 	Time     time.Time
 	Callback string // address of the endpoint's key; "/" and a ref behind it name one payment
 }
@@ -126,7 +126,7 @@ type Entry struct {
 	Body     []byte
 }
 
-// Ack says that the sidecar has committed every entry up to Seq.
+// Ack says that the sidecar has committed every entry up to Seq, and every one that came before it.
 type Ack struct{ Seq uint64 }
 
 // Ping asks for a Pong with the same nonce. With its header it is 32 bytes long: shorter, and an edge that was restarted

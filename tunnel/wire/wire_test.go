@@ -100,7 +100,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex"} {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
@@ -216,7 +216,7 @@ func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
 
 // FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
 func FuzzReader(f *testing.F) {
-	for _, file := range []string{"first.hex", "resume.hex", "refused.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "refused.hex"} {
 		streams := map[string][]byte{}
 		for _, s := range conversation(f, file) {
 			f.Add(s.bytes)
