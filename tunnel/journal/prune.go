@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"database/sql"
 	"slices"
 	"time"
 
@@ -143,6 +144,13 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	if more = bound-state.Oldest >= pruneRows; more {
 		bound = state.Oldest + pruneRows - 1
 	}
+	fits, err := w.within(h, state.Oldest, bound)
+	if err != nil {
+		return false, err
+	}
+	if fits < bound {
+		bound, more = fits, true
+	}
 
 	var total int64
 	var data []byte
@@ -172,6 +180,14 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	return false, w.unmark(h, past)
 }
 
+// within is the last of the entries from oldest to bound that one step may forget, for their size: callbacks wait
+// meanwhile. It is oldest at least.
+func (w *writer) within(h *history, oldest, bound uint64) (uint64, error) {
+	var last sql.NullInt64
+	err := w.conn.QueryRowContext(background, `SELECT max(id) FROM journal_entry WHERE id BETWEEN ? AND ? AND total <= ?`, h.row(oldest), h.row(bound), h.prunedTotal+pruneBytes).Scan(&last)
+	return max(oldest, uint64(last.Int64)&maxSeq), err
+}
+
 // notice tells the log of entries that are going to be forgotten unfetched, and reports whether that was said long enough
 // ago.
 func (w *writer) notice(h *history, state wire.State, now time.Time) (given bool, err error) {
@@ -195,7 +211,8 @@ func (w *writer) notice(h *history, state wire.State, now time.Time) (given bool
 	return now.Sub(h.noticed) >= notice, nil
 }
 
-// older is the last of the oldest pruneRows entries that came before a time, without one that came later before it.
+// older is the last of the oldest pruneRows entries that came before a time, without one that came later before it; or of
+// as many of these as one step may forget.
 func (w *writer) older(h *history, state wire.State, before time.Time) (uint64, error) {
 	rows, err := w.conn.QueryContext(background, `SELECT id, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`, h.row(state.Oldest), h.row(state.Head), pruneRows)
 	if err != nil {
@@ -203,12 +220,13 @@ func (w *writer) older(h *history, state wire.State, before time.Time) (uint64, 
 	}
 	defer rows.Close()
 	last := state.Oldest - 1
-	for rows.Next() {
+	for size := 0; size < pruneBytes && rows.Next(); {
 		var id int64
 		var data []byte
 		if err := rows.Scan(&id, &data); err != nil {
 			return 0, err
 		}
+		size += len(data)
 		e, err := wire.ParseEntry(data)
 		if err == nil && e.Received.After(before) {
 			break

@@ -342,6 +342,37 @@ func TestEntriesAreKeptSevenDaysBehindTheirAck(t *testing.T) {
 	})
 }
 
+// Callbacks wait while entries are forgotten, so many large ones are not forgotten in one go.
+func TestLargeEntriesAreForgottenInSmallSteps(t *testing.T) {
+	inTime(t, func(k keeper) {
+		for i := range 60 {
+			e := journaltest.Entry(i)
+			e.Received, e.Body = time.Now(), make([]byte, 256<<10)
+			if _, err := k.Append(k.Context(), "duka", e); err != nil {
+				k.Fatal(err)
+			}
+		}
+		k.Ack(k.Context(), "duka", k.want(1, 60, 0).Epoch, 60)
+		time.Sleep(7 * day)
+		var steps []uint64
+		for last := uint64(1); last < 60; { // it begins within two hours: see mark
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			state, err := k.State(k.Context(), "duka")
+			if err != nil {
+				k.Fatal(err)
+			}
+			if state.Oldest != last {
+				steps = append(steps, state.Oldest-last)
+				last = state.Oldest
+			}
+		}
+		if len(steps) < 4 || slices.Max(steps) > 16 {
+			k.Errorf("they were forgotten in steps of %v, want 16 at most", steps)
+		}
+	})
+}
+
 func TestEntriesThatNobodyFetchesAreKeptNinetyDays(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

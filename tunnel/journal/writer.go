@@ -18,6 +18,7 @@ const (
 	lookAround = time.Minute      // how often the writer looks for what may be forgotten
 	pruneSoon  = time.Second      // the same, when there was more than one step of it
 	pruneRows  = 1000             // entries that one step forgets
+	pruneBytes = 4 << 20          // of them, but for one that is larger
 	lastNotice = 90               // the part of KeepUnacked for which a last notice stands: a day
 	alarmEvery = 10 * time.Second // between two lines in the log about a disk that cannot store
 )
