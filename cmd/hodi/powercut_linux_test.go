@@ -58,7 +58,7 @@ func TestNothingAnsweredIsLostInAPowerCut(t *testing.T) {
 	sidecar := &replay{t: t, name: "sidecar", disk: newDisk(filepath.Join(dir, "house", "sidecar"))}
 	sidecar.check, sidecar.look = sidecar.checkSidecar, sidecar.lookSidecar
 	edge.other = sidecar
-	heard := &hearsay{requests: make(map[string]string)}
+	heard := &hearsay{requests: make(map[string]string), answered: make(map[string]bool)}
 	edge.heard, sidecar.heard = heard, heard
 	for _, s := range rec {
 		edge.step(s)
@@ -200,7 +200,8 @@ func subscribe(ctx context.Context, address string, events chan<- string) {
 
 // hearsay is what others were told, up to a moment.
 type hearsay struct {
-	requests  map[string]string // by socket: the last that came
+	requests  map[string]string // by socket: the last that came, in however many pieces
+	answered  map[string]bool   // by socket: that one is
 	callbacks []string          // the bodies of those answered 200
 	payments  int               // answered 201
 	events    uint64            // the number of the newest event that was sent
@@ -215,11 +216,13 @@ var (
 func (h *hearsay) step(s step) {
 	switch {
 	case s.call == "read" && strings.HasPrefix(s.path, "socket:"):
-		if text := string(s.data); strings.HasPrefix(text, "POST ") || strings.HasPrefix(text, "GET ") {
-			h.requests[s.path] = text
+		if h.answered[s.path] { // the next request of this connection
+			h.requests[s.path], h.answered[s.path] = "", false
 		}
+		h.requests[s.path] += string(s.data)
 	case s.call == "write" && strings.HasPrefix(s.path, "socket:"):
 		asked, said := h.requests[s.path], string(s.data)
+		h.answered[s.path] = true
 		_, body, _ := strings.Cut(asked, "\r\n\r\n")
 		switch {
 		case strings.HasPrefix(asked, "POST /c/") && strings.HasPrefix(said, "HTTP/1.1 200"):
