@@ -70,27 +70,29 @@
 // A sidecar that was away comes back to a backlog, and on a poor link that takes minutes. Who pays meanwhile stands at the
 // till and shall not wait for it. So head in Welcome splits the history: up to head it is backlog, behind it live.
 //
-//		history     1 ... cursor │ 8 9 10 11 12 13 ... head │ 71  72  73 ...
-//		                         └───── the backlog ────────┴──── live ────▶
-//		stream      8  9  71  10  72  73  11  12 ...
-//		Ack         8  9      10          11  12 ...                   on head: 73
+//	history     1 ... cursor │ 8 9 10 11 12 13 ... head │ 71  72  73 ...
+//	                         └───── the backlog ────────┴──── live ────▶
+//	stream      8  9  71  10  72  73  11  12 ...
+//	Ack         8  9      10          11  12 ...                   on head: 73
 //
-//	  - Each of the two comes in order and without a gap: the backlog from the entry behind the cursor (or from oldest), the
-//	    live entries from head+1. Anything else ends the link with the close code 6.
-//	  - At every boundary between frames a live entry goes first. Of the backlog no more than 64 KiB (or one entry) are
-//	    sent and not acknowledged, so that is what a live entry finds ahead of itself, whatever buffers lie below. Of both
-//	    together it is 1 MiB; where live entries alone have filled that, an entry of the backlog goes all the same, and
-//	    its Ack makes room. So live entries without end slow a backlog down to a sixteenth of the link and do not stop it.
-//	  - While the backlog lasts an Ack is its cursor: it says that everything up to there is committed, and that all that
-//	    came before that entry on the stream is, live entries too. On head it jumps to the last live entry committed, and
-//	    the two are one history again. An Ack of a live entry before that ends the link.
-//	  - The sidecar commits effects as they come, and its cursor stays with the backlog until that is whole. After a break it
-//	    offers that cursor. The live entries that it had committed come again, most of them as backlog, and change nothing:
-//	    it knows them by number and checksum. They cost their bytes.
-//	  - A sidecar that finds another checksum under the number of a live entry that it has committed does not apply that
-//	    entry. It ends the link (8), and offers the one it knows in the next Hello. An edge that cannot show it takes
-//	    a new epoch. From one that can after all it takes nothing, or the backlog would be skipped: it ends the link and
-//	    offers its cursor again.
+// The rules:
+//
+//   - Each of the two comes in order and without a gap: the backlog from the entry behind the cursor (or from oldest), the
+//     live entries from head+1. Anything else ends the link with the close code 6.
+//   - At every boundary between frames a live entry goes first. Of the backlog no more than 64 KiB (or one entry) are
+//     sent and not acknowledged, so that is what a live entry finds ahead of itself, whatever buffers lie below. Of both
+//     together it is 1 MiB; where live entries alone have filled that, an entry of the backlog goes all the same, and
+//     its Ack makes room. So live entries without end slow a backlog down to a sixteenth of the link and do not stop it.
+//   - While the backlog lasts an Ack is its cursor: it says that everything up to there is committed, and that all that
+//     came before that entry on the stream is, live entries too. On head it jumps to the last live entry committed, and
+//     the two are one history again. An Ack of a live entry before that ends the link.
+//   - The sidecar commits effects as they come, and its cursor stays with the backlog until that is whole. After a break it
+//     offers that cursor. The live entries that it had committed come again, most of them as backlog, and change nothing:
+//     it knows them by number and checksum. They cost their bytes.
+//   - A sidecar that finds another checksum under the number of a live entry that it has committed does not apply that
+//     entry. It ends the link (8), and offers the one it knows in the next Hello. An edge that cannot show it takes
+//     a new epoch. From one that can after all it takes nothing, or the backlog would be skipped: it ends the link and
+//     offers its cursor again.
 //
 // Head is for the edge to choose, from oldest-1 (or the cursor) to its newest entry. It takes the newest that is older than
 // 30 s: those who paid since may still be at the till, and if a link breaks amid a backlog those that it let pass stay
