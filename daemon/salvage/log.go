@@ -1,11 +1,13 @@
 package salvage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 )
 
@@ -108,4 +110,104 @@ func checkLog(path string) error {
 		committed = committed || ours && binary.BigEndian.Uint32(b[4:]) != 0
 	}
 	return nil
+}
+
+// How much of what a log holds behind its damage is in the file already.
+type Moved int
+
+const (
+	MovedNone Moved = iota // the file is older than the damage: with the log up to there, it is what it was then
+	MovedSome              // file and log are of two times, and do not go together
+	MovedAll               // nothing is lost without the log
+)
+
+// MovedLog compares a log that Check found damaged with the file at path. SQLite would read the log up to the damage, and
+// the file for the rest: if a checkpoint had come further than that, some pages would be older than others.
+//
+// What stands behind a frame that is not whole can be trusted all the same: a frame holds the sum that the next begins with.
+func MovedLog(path string) (Moved, error) {
+	l, err := openLog(path + "-wal")
+	if err != nil || l == nil {
+		return MovedAll, err
+	}
+	defer l.file.Close()
+	file, err := os.Open(path)
+	if err != nil {
+		return MovedNone, err
+	}
+	defer file.Close()
+
+	before, behind, open := map[uint32]int64{}, map[uint32]int64{}, map[uint32]int64{} // by page: its newest frame
+	b := make([]byte, frameHeader+l.pageSize)
+	sum, known, broken := l.sum, l.whole, !l.whole
+	for i := range l.frames() {
+		err := l.frame(i, b)
+		if err == nil && i == 0 && !l.whole {
+			l.salts = [8]byte(b[8:16])
+		}
+		ours := err == nil && [8]byte(b[8:16]) == l.salts
+		said := [2]uint32{binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint32(b[20:])}
+		if known = known && ours && add(add(sum, l.order, b[:8]), l.order, b[frameHeader:]) == said; known {
+			open[binary.BigEndian.Uint32(b)] = i
+			if binary.BigEndian.Uint32(b[4:]) != 0 { // it ends a transaction
+				into := before
+				if broken {
+					into = behind
+				}
+				maps.Copy(into, open)
+				clear(open)
+			}
+		}
+		broken = broken || !known
+		sum, known = said, ours
+	}
+
+	page, moved, missing := make([]byte, l.pageSize), 0, 0
+	same := func(frame int64, number uint32) (bool, error) {
+		if err := l.frame(frame, b); err != nil {
+			return false, err
+		}
+		n, err := file.ReadAt(page, int64(number-1)*int64(l.pageSize))
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		return n == len(page) && bytes.Equal(page, b[frameHeader:]), nil
+	}
+	for number, frame := range before {
+		if _, newer := behind[number]; newer {
+			continue
+		}
+		switch is, err := same(frame, number); {
+		case err != nil:
+			return MovedNone, err
+		case !is:
+			missing++
+		}
+	}
+	for number, frame := range behind {
+		is, err := same(frame, number)
+		if err != nil {
+			return MovedNone, err
+		}
+		if !is {
+			missing++
+			continue
+		}
+		old, was := before[number]
+		if was { // a page that was written and did not change tells nothing
+			if was, err = same(old, number); err != nil {
+				return MovedNone, err
+			}
+		}
+		if !was {
+			moved++
+		}
+	}
+	switch {
+	case missing == 0:
+		return MovedAll, nil
+	case moved > 0:
+		return MovedSome, nil
+	}
+	return MovedNone, nil
 }

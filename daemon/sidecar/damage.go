@@ -65,8 +65,18 @@ func (s *Sidecar) openCorrelate(ctx context.Context, path string, key []byte) (e
 
 // cutLog keeps a copy of a log that is damaged before its end, and has SQLite take what is before the damage. That is the
 // table of some minutes ago, so its events get a new epoch; its cursor is of then too, and the edge shows what came since.
+// But where the file holds what is behind the damage, SQLite must not see the log.
 func (s *Sidecar) cutLog(ctx context.Context, path string, why error) error {
 	aside := path + ".damaged-" + salvage.Stamp(time.Now()) + "-wal"
+	switch moved, err := salvage.MovedLog(path); {
+	case err != nil:
+		return err
+	case moved == salvage.MovedAll:
+		s.log.Error("the database's log is damaged. All of it is in the database: nothing is lost", "log", path+"-wal", "aside", aside, "err", why)
+		return os.Rename(path+"-wal", aside)
+	case moved == salvage.MovedSome:
+		return fmt.Errorf("%w; and the database holds some of what is behind that", why)
+	}
 	s.log.Error("the database's log is damaged. What is before the damage is kept, and the edge sends what came since", "log", path+"-wal", "copy", aside, "err", why)
 	in, err := os.Open(path + "-wal")
 	if err != nil {

@@ -2,6 +2,7 @@ package sidecar_test
 
 import (
 	"bytes"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"net"
@@ -229,5 +230,76 @@ func TestASidecarThatMeetsDamageEndsAndMendsItself(t *testing.T) {
 	}
 	if log := h.wantAnew(t); !strings.Contains(log, "moved aside") {
 		t.Errorf("the log says\n%s", log)
+	}
+}
+
+// The log stays what it was for a while when all of it is in the file; if it is damaged then, what SQLite takes of it is
+// older than what the file holds, and the two do not go together.
+func TestALogThatIsDamagedWhenItIsInTheFileUndoesNothing(t *testing.T) {
+	const frame = 24 + 4096
+	for _, partly := range []bool{false, true} {
+		t.Run(fmt.Sprint("partly ", partly), func(t *testing.T) {
+			s := open(t, false)
+			made := s.pay("a").data(t)
+			h := &harmed{dir: t.TempDir(), made: made.PaymentID, callbacks: []string{callbackPath(s, 1)}, epoch: head(s).Epoch}
+			before, err := os.ReadFile(filepath.Join(s.dir, "sidecar.db-wal"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.want(s.do("POST", h.callbacks[0], paid(1, 100)), 200, "")
+			file, err := os.ReadFile(filepath.Join(s.dir, "sidecar.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.checkpoint()
+			for _, name := range []string{"sidecar.db", "sidecar.db-wal", "callback.key", "api.key", "inbox.key"} {
+				b, err := os.ReadFile(filepath.Join(s.dir, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch name {
+				case "sidecar.db-wal": // in the last transaction but one, or before
+					b[len(before)-2*frame+1000] ^= 1
+				case "sidecar.db":
+					if partly { // a power cut came when some of it was there
+						half := len(b) / 2 / 4096 * 4096
+						copy(b[half:], make([]byte, len(b)-half))
+						if len(file) > half {
+							copy(b[half:], file[half:])
+						}
+					}
+				}
+				h.write(t, name, b)
+			}
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			again, log := h.start(t)
+			if partly {
+				if !strings.Contains(log.String(), "moved aside") {
+					t.Errorf("the log says\n%s", log)
+				}
+				again.want(again.do("POST", h.callbacks[0], paid(1, 100)), 200, "")
+			} else if now := head(again); now.Epoch != h.epoch {
+				t.Errorf("events are in epoch %d, and were in %d", now.Epoch, h.epoch)
+			}
+			if p := again.do("GET", "/payments/"+h.made, "").data(t); p.Status != push.Success {
+				t.Errorf("the payment is %+v", p)
+			}
+		})
+	}
+}
+
+// checkpoint moves the log into the file, and leaves it as it is.
+func (s *shop) checkpoint() {
+	s.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(s.dir, "sidecar.db")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer db.Close()
+	var busy, pages, moved int
+	if err := db.QueryRow("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &moved); err != nil || moved != pages {
+		s.t.Fatal(busy, pages, moved, err)
 	}
 }
