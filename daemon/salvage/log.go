@@ -82,6 +82,27 @@ func (l *walLog) frame(i int64, b []byte) error {
 	return err
 }
 
+// valid is how many frames SQLite takes: those up to the end of the last transaction before anything that is not right.
+func (l *walLog) valid() (n int64) {
+	if !l.whole {
+		return 0
+	}
+	b, sum := make([]byte, frameHeader+l.pageSize), l.sum
+	for i := range l.frames() {
+		if l.frame(i, b) != nil || [8]byte(b[8:16]) != l.salts {
+			break
+		}
+		sum = add(add(sum, l.order, b[:8]), l.order, b[frameHeader:])
+		if binary.BigEndian.Uint32(b[16:]) != sum[0] || binary.BigEndian.Uint32(b[20:]) != sum[1] {
+			break
+		}
+		if binary.BigEndian.Uint32(b[4:]) != 0 {
+			n = i + 1
+		}
+	}
+	return n
+}
+
 // checkLog finds damage that is not the work of a power cut.
 func checkLog(path string) error {
 	l, err := openLog(path)

@@ -17,11 +17,11 @@ type Row struct {
 }
 
 // Rows reads every row that is left in the damaged database at path and in its log, without SQLite: it takes any page that
-// looks like a leaf of a table for one, whether or not a way leads to it. So rows come more than once, the newest first as
-// far as that can be told, and rows come that were deleted or replaced. Only the rows themselves can tell whether they are
-// right.
+// looks like a leaf of a table for one, whether or not a way leads to it. So rows come more than once, those first that
+// were committed, the newest of them before the others; and rows come that were deleted or replaced, or never committed.
+// Only the rows themselves can tell whether they are right.
 func Rows(path string) (iter.Seq[Row], error) {
-	d := &debris{latest: make(map[uint32]int64), pageSize: 4096}
+	d := &debris{latest: [2]map[uint32]int64{{}, {}}, pageSize: 4096}
 	file, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -59,7 +59,8 @@ type debris struct {
 	size     int64
 	log      *walLog // nil: there is none
 	pageSize int
-	latest   map[uint32]int64 // by page: the last frame of the log that holds it
+	valid    int64               // frames at the beginning of the log that SQLite would take
+	latest   [2]map[uint32]int64 // by page: the last frame that holds it, of those that are valid, and of the others
 }
 
 func (d *debris) close() (err error) {
@@ -75,16 +76,19 @@ func (d *debris) close() (err error) {
 func (d *debris) rows(yield func(Row) bool) {
 	defer d.close()
 	if d.log != nil && d.log.pageSize == d.pageSize {
-		b := make([]byte, frameHeader+d.pageSize)
+		d.valid = d.log.valid()
+		b := make([]byte, frameHeader)
 		for i := range d.log.frames() {
-			if d.log.frame(i, b[:frameHeader]) == nil {
-				d.latest[binary.BigEndian.Uint32(b)] = i
+			if d.log.frame(i, b) != nil {
+				continue
+			}
+			number, latest := binary.BigEndian.Uint32(b), d.latest[d.part(i)]
+			if _, found := latest[number]; !found || [8]byte(b[8:16]) == d.log.salts { // those of an earlier round stand last
+				latest[number] = i
 			}
 		}
-		for i := d.log.frames() - 1; i >= 0; i-- {
-			if d.log.frame(i, b) == nil && !d.leaf(b[frameHeader:], binary.BigEndian.Uint32(b) == 1, yield) {
-				return
-			}
+		if !d.logged(0, d.valid, yield) {
+			return
 		}
 	}
 	page := make([]byte, d.pageSize)
@@ -96,6 +100,29 @@ func (d *debris) rows(yield func(Row) bool) {
 			return
 		}
 	}
+	if d.log != nil && d.log.pageSize == d.pageSize {
+		d.logged(d.valid, d.log.frames(), yield)
+	}
+}
+
+// part is that of the log in which a frame is. What is not valid is of an earlier round of the log, or behind damage, or
+// of a transaction that failed: nobody was told that it is stored, and its numbers were given to others.
+func (d *debris) part(frame int64) int {
+	if frame < d.valid {
+		return 0
+	}
+	return 1
+}
+
+// logged reads the rows of frames, the last first.
+func (d *debris) logged(from, to int64, yield func(Row) bool) bool {
+	b := make([]byte, frameHeader+d.pageSize)
+	for i := to - 1; i >= from; i-- {
+		if d.log.frame(i, b) == nil && !d.leaf(b[frameHeader:], binary.BigEndian.Uint32(b) == 1, yield) {
+			return false
+		}
+	}
+	return true
 }
 
 const (
@@ -158,11 +185,11 @@ func (d *debris) payloads(page []byte, at, size int) [][]byte {
 	}
 	next := binary.BigEndian.Uint32(page[at+local:])
 	var found [][]byte
-	for _, inLog := range []bool{true, false} {
+	for _, latest := range []map[uint32]int64{d.latest[0], nil, d.latest[1]} {
 		payload := append([]byte(nil), page[at:at+local]...)
 		b := make([]byte, d.pageSize)
 		for follow := next; len(payload) < size && follow != 0; {
-			if !d.page(follow, inLog, b) {
+			if !d.page(follow, latest, b) {
 				break
 			}
 			follow = binary.BigEndian.Uint32(b)
@@ -175,8 +202,9 @@ func (d *debris) payloads(page []byte, at, size int) [][]byte {
 	return found
 }
 
-func (d *debris) page(number uint32, inLog bool, b []byte) bool {
-	if i, ok := d.latest[number]; ok && inLog {
+// page reads a page from the log, or if that has none from the file.
+func (d *debris) page(number uint32, latest map[uint32]int64, b []byte) bool {
+	if i, ok := latest[number]; ok {
 		frame := make([]byte, frameHeader+d.pageSize)
 		if d.log.frame(i, frame) != nil {
 			return false

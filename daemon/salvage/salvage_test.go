@@ -217,3 +217,37 @@ func TestGarbageIsReadWithoutHarm(t *testing.T) {
 		}
 	}
 }
+
+// When a disk is full a transaction fails, and leaves in the log what it had written; the numbers of its rows are given to
+// others. And every round of a log leaves its end behind the next, with what the pages held then.
+func TestWhatWasCommittedComesBeforeWhatWasNot(t *testing.T) {
+	path, want := database(t, 4096, true)
+	log, err := os.ReadFile(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const frame = 24 + 4096
+	end := 0 // of the present round
+	for ; 32+(end+1)*frame <= len(log) && bytes.Equal(log[32+end*frame+8:32+end*frame+16], log[16:24]); end++ {
+	}
+	for i := range end { // all of its pages once more, otherwise, as if a later transaction had failed
+		b := slices.Clone(log[32+i*frame : 32+(i+1)*frame])
+		for at := 24 + 2000; at < frame; at++ {
+			b[at] ^= 1
+		}
+		log = append(log, b...)
+	}
+	if err := os.WriteFile(path+"-wal", log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found, others := rows(t, path), 0
+	for id, values := range want {
+		if len(found[id]) == 0 || fmt.Sprintf("%#v", found[id][0]) != fmt.Sprintf("%#v", values) {
+			t.Errorf("row %d does not come first as it was committed: %d others", id, len(found[id]))
+		}
+		others += max(len(found[id])-1, 0)
+	}
+	if others == 0 {
+		t.Error("nothing came but what was committed")
+	}
+}
