@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/hodihq/hodi/daemon/backup"
+	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -35,6 +37,9 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done b
 		return done, fmt.Errorf("edge: restore: %w: stop it first", err)
 	}
 	defer lock.Unlock()
+	if err := salvage.Finish(filepath.Join(dir, databaseFile)); err != nil { // or the next start would put that in place of what is restored
+		return done, fmt.Errorf("edge: restore: %w", err)
+	}
 	if done, err = state.Restore(ctx, dir, r, journal.RenewAll, replace); err != nil {
 		return done, fmt.Errorf("edge: %w", err)
 	}

@@ -372,6 +372,22 @@ func TestASalvageThatWasCutShortIsFinished(t *testing.T) {
 	}
 }
 
+func TestASalvageThatWasCutShortDoesNotUndoARestore(t *testing.T) {
+	f := fill(t, false)
+	var b bytes.Buffer
+	if _, err := edge.Backup(t.Context(), f.dir, "", &b); err != nil {
+		t.Fatal(err)
+	}
+	g := f.copy(t)
+	g.write("edge.db.new-20260102T030405.000Z", []byte(strings.Repeat("garbage ", 4096)))
+	if _, err := edge.Restore(t.Context(), g.dir, &b, true); err != nil {
+		t.Fatal(err)
+	}
+	if said := g.wantSalvaged(60, true); strings.Contains(said, "ERROR") {
+		t.Errorf("the log says\n%s", said)
+	}
+}
+
 // TestAnEdgeThatMeetsDamageEndsAndMendsItself harms a page under a running edge's feet.
 func TestAnEdgeThatMeetsDamageEndsAndMendsItself(t *testing.T) {
 	f := fill(t, false)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/hodihq/hodi/daemon/backup"
+	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/sync/correlate"
 )
 
@@ -39,6 +41,9 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done b
 		return done, fmt.Errorf("sidecar: restore: %w", err)
 	}
 	defer lock.Unlock()
+	if err := salvage.Finish(filepath.Join(dir, databaseFile)); err != nil { // or the next start would put that in place of what is restored
+		return done, fmt.Errorf("sidecar: restore: %w", err)
+	}
 	if done, err = state.Restore(ctx, dir, r, correlate.Renew, replace); err != nil {
 		return done, fmt.Errorf("sidecar: %w", err)
 	}
