@@ -1,0 +1,191 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/net/ipv4"
+
+	"github.com/hodihq/hodi/tunnel/wire"
+)
+
+// tryQUIC makes one socket and one handshake. It gives up when ctx ends, when nothing was heard in time, or when UDP is
+// refused.
+func (c *Client) tryQUIC(ctx context.Context, heard *atomic.Bool, within time.Duration) (_ conn, err error) {
+	ctx, giveUp := patiently(ctx, heard, within)
+	defer giveUp()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	addr, err := c.resolve(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("tunnel: resolve %s: %w", c.Edge, err)
+	}
+	socket, err := c.listen()
+	if err != nil {
+		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
+	}
+	if to, ok := addr.(*net.UDPAddr); ok && c.Listen == nil {
+		defer scout(to, func(err error) { cancel(fmt.Errorf("%w: %w", errRefused, err)) })()
+	}
+	tr := &quic.Transport{Conn: withEar(socket, heard)}
+	release := func() {
+		tr.Close()
+		socket.Close()
+	}
+	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle(), max(handshakeWithin, within)))
+	if err != nil {
+		release()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
+	}
+	stream, err := qc.OpenStreamSync(ctx)
+	if err != nil {
+		qc.CloseWithError(quic.ApplicationErrorCode(wire.CloseDone), cameSecond)
+		release()
+		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
+	}
+	return &quicConn{stream: stream, conn: qc, after: []func(){release}}, nil
+}
+
+// scout sends a byte that no edge answers, and calls refused if somebody on the way says that it cannot be delivered:
+// the kernel tells that only to a socket that is connected, which one of QUIC is not. The scout has returned when back
+// has.
+func scout(to *net.UDPAddr, refused func(error)) (back func()) {
+	s, err := net.DialUDP("udp", nil, to)
+	if err != nil {
+		return func() {}
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, err := s.Write([]byte{0})
+		if err == nil {
+			_, err = s.Read(make([]byte, 1))
+		}
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			refused(err)
+		}
+	}()
+	return func() {
+		s.Close()
+		<-gone
+	}
+}
+
+// resolve finds the edge's address. While the resolver is out of order, the last address known has to do.
+func (c *Client) resolve(ctx context.Context) (net.Addr, error) {
+	resolve := c.Resolve
+	if resolve == nil {
+		resolve = resolveUDP
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryWithin/2)
+	defer cancel()
+	addr, err := resolve(ctx, c.Edge)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.address = addr
+	} else if c.address == nil || ctx.Err() == context.Canceled {
+		return nil, err
+	}
+	return c.address, nil
+}
+
+func (c *Client) listen() (net.PacketConn, error) {
+	if c.Listen != nil {
+		return c.Listen()
+	}
+	return net.ListenUDP("udp", nil)
+}
+
+// resolveUDP picks any of the addresses, so that one which leads nowhere costs one try and not all.
+func resolveUDP(ctx context.Context, hostport string) (net.Addr, error) {
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, err
+	}
+	n, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	ip := ips[rand.N(len(ips))].Unmap()
+	return &net.UDPAddr{IP: ip.AsSlice(), Port: n, Zone: ip.Zone()}, nil
+}
+
+// withEar is the same socket, and sets heard as soon as a packet comes in. A UDP socket stays one that quic-go can read
+// and write in batches.
+func withEar(pc net.PacketConn, heard *atomic.Bool) net.PacketConn {
+	if udp, ok := pc.(*net.UDPConn); ok {
+		return &udpEar{UDPConn: udp, batch: ipv4.NewPacketConn(udp), heard: heard}
+	}
+	return &ear{PacketConn: pc, heard: heard}
+}
+
+type udpEar struct {
+	*net.UDPConn
+	batch *ipv4.PacketConn // for IPv6 just as well
+	heard *atomic.Bool
+}
+
+func (e *udpEar) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	n, err := e.batch.ReadBatch(ms, flags)
+	note(e.heard, err)
+	return n, err
+}
+
+func (e *udpEar) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
+	n, oobn, flags, addr, err = e.UDPConn.ReadMsgUDP(b, oob)
+	note(e.heard, err)
+	return n, oobn, flags, addr, err
+}
+
+func (e *udpEar) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, addr, err := e.UDPConn.ReadFrom(b)
+	note(e.heard, err)
+	return n, addr, err
+}
+
+type ear struct {
+	net.PacketConn
+	heard *atomic.Bool
+}
+
+func (e *ear) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, addr, err := e.PacketConn.ReadFrom(b)
+	note(e.heard, err)
+	return n, addr, err
+}
+
+// quic-go asks for larger buffers and complains where there is nothing to ask.
+func (e *ear) SetReadBuffer(n int) error {
+	if b, ok := e.PacketConn.(interface{ SetReadBuffer(int) error }); ok {
+		return b.SetReadBuffer(n)
+	}
+	return nil
+}
+
+func (e *ear) SetWriteBuffer(n int) error {
+	if b, ok := e.PacketConn.(interface{ SetWriteBuffer(int) error }); ok {
+		return b.SetWriteBuffer(n)
+	}
+	return nil
+}
+
+func note(heard *atomic.Bool, err error) {
+	if err == nil && !heard.Load() {
+		heard.Store(true)
+	}
+}
