@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -234,7 +235,7 @@ func (r *race) schedule(a *attempt) (within, wait time.Duration) {
 
 func (r *race) failed(a *attempt) {
 	c, l := r.client, a.lane
-	if c.down(a.err); l.err == nil || l.err.Error() != a.err.Error() {
+	if c.down(a.err); l.err == nil || withoutOurPort(l.err) != withoutOurPort(a.err) {
 		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
 	}
 	l.err = a.err
@@ -243,6 +244,18 @@ func (r *race) failed(a *attempt) {
 	}
 	l.next = l.due.C
 	r.beginWeb()
+}
+
+// withoutOurPort is what an error says, but for the port that the system gave to this try ("192.0.2.7:51234->..."): by it
+// no two tries would fail for the same reason.
+func withoutOurPort(err error) string {
+	parts := strings.SplitAfter(err.Error(), "->")
+	for i, part := range parts {
+		if before, ok := strings.CutSuffix(part, "->"); ok {
+			parts[i] = strings.TrimRight(before, "0123456789") + "->"
+		}
+	}
+	return strings.Join(parts, "")
 }
 
 func (r *race) beginWeb() {

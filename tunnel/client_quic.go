@@ -72,6 +72,9 @@ func scout(to *net.UDPAddr, refused func(error)) (back func()) {
 			_, err = s.Read(make([]byte, 1))
 		}
 		if err != nil && !errors.Is(err, net.ErrClosed) {
+			if op, ok := errors.AsType[*net.OpError](err); ok {
+				err = op.Err // without the addresses: one is known, the other is the scout's
+			}
 			refused(err)
 		}
 	}()

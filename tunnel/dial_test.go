@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -58,6 +59,31 @@ type counted struct {
 func (c *counted) Close() error {
 	c.open.Add(-1)
 	return c.socket.Close()
+}
+
+func TestWhatKeepsTheEdgeAwayIsLoggedOnceAndNotAtEveryTry(t *testing.T) {
+	inWorld(t, func(w *world) {
+		// The system names the port that was ours in what it says, and that is another one at every try.
+		c := w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+			listen := c.Listen
+			c.Listen = func() (net.PacketConn, error) {
+				pc, err := listen()
+				return &unreachable{pc.(*socket)}, err
+			}
+		})
+		time.Sleep(time.Minute)
+		if n := w.log.count("edge not reached", "network is unreachable"); n != 1 {
+			t.Errorf("%d lines in the log\n%s", n, &w.log)
+		}
+		c.stop()
+	})
+}
+
+// unreachable is the socket of a machine that has lost its network.
+type unreachable struct{ *socket }
+
+func (u *unreachable) WriteTo(_ []byte, to net.Addr) (int, error) {
+	return 0, &net.OpError{Op: "write", Net: "udp", Source: u.LocalAddr(), Addr: to, Err: errors.New("network is unreachable")}
 }
 
 func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
