@@ -108,7 +108,7 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
 	}
 	l.epoch = state.Epoch
-	l.backlog, l.live = after, l.head
+	l.backlog, l.live, l.newest = after, l.head, state.Head
 	l.sent.Store(after)
 	l.flight.begin(after, l.head)
 	if after > state.Acked && cursor.Epoch == state.Epoch && cursor.Seq == after {

@@ -55,6 +55,11 @@ func (l *serverLink) sendBacklog(ctx context.Context) error {
 	if l.backlog == l.head {
 		return nil
 	}
+	if l.newest > l.head {
+		if err := l.sendNext(ctx); err != nil {
+			return err
+		}
+	}
 	appended, stop := l.lookOut(ctx)
 	defer stop()
 	var old, live []wire.Entry

@@ -28,6 +28,7 @@ type serverLink struct {
 	epoch      wire.Epoch
 
 	head          uint64 // as Welcome told it
+	newest        uint64 // entry that there was then
 	backlog, live uint64 // the last entry sent up to head, and behind it; owned by send
 
 	sent    atomic.Uint64 // everything up to here
@@ -85,7 +86,7 @@ func (l *serverLink) send(living, drain context.Context) error {
 	return endingf(wire.CloseDraining, "tunnel: drained")
 }
 
-// sendNext sends what comes next when there is no backlog.
+// sendNext sends live entries that there are, or will be.
 func (l *serverLink) sendNext(ctx context.Context) error {
 	room, err := l.flight.wait(ctx, sendBatch)
 	if err != nil {
