@@ -44,7 +44,7 @@ func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 	g.Go(func() error {
 		on, stop := context.WithCancelCause(living)
 		defer stop(nil)
-		defer context.AfterFunc(ctx, func() { stop(nil) })()
+		defer whenDone(ctx, func() { stop(nil) })()
 		split, err := l.hello(on)
 		if err == nil {
 			g.Go(func() error { return l.read(living, split) })
@@ -84,7 +84,7 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}
 	l.conn.SetReadDeadline(asked.Add(welcomeWithin))
-	stop := context.AfterFunc(ctx, func() { l.conn.SetReadDeadline(time.Now()) })
+	stop := whenDone(ctx, func() { l.conn.SetReadDeadline(time.Now()) })
 	frame, err := l.frames.Read()
 	if !stop() {
 		return split{}, ctx.Err()
@@ -141,7 +141,7 @@ func (l *clientLink) apply(ctx, stop context.Context, s split) error {
 	at, acked := place{split: s}, uint64(0)
 	working, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
-	defer context.AfterFunc(stop, func() { time.AfterFunc(finishWithin, cancel) })()
+	defer whenDone(stop, func() { time.AfterFunc(finishWithin, cancel) })()
 	for {
 		batch, err := l.inbox.take(ctx)
 		if err != nil {

@@ -149,17 +149,17 @@ func TestHealingIsQuick(t *testing.T) {
 		c := w.sidecar("duka", s)
 		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
 		var took []time.Duration
-		for i := range 100 {
+		for i := range 50 {
 			w.dropping(everything)
-			time.Sleep(6*time.Second + time.Duration(i)*7*time.Millisecond)
+			time.Sleep(6*time.Second + time.Duration(i)*14*time.Millisecond)
 			w.history.add("duka", 1, "")
 			w.dropping(nil)
 			took = append(took, w.delivered(5*time.Second, s, callbacks(1, i+1, "")))
 		}
 		slices.Sort(took)
-		t.Logf("first delivery after healing: p50 %v, p99 %v, most %v", took[49], took[98], took[99])
-		if took[98] > time.Second {
-			t.Errorf("p99 of %v", took[98])
+		t.Logf("first delivery after healing: p50 %v, p98 %v, most %v", took[24], took[48], took[49])
+		if took[48] > time.Second {
+			t.Errorf("p98 of %v", took[48])
 		}
 		c.stop()
 		e.stop()

@@ -159,6 +159,7 @@ type sink struct {
 	applied  []string // bodies, in order, those that came again included
 	batches  int
 	welcomes []wire.Welcome
+	links    []int                            // how much was applied when each of them began
 	before   func(entries []wire.Entry) error // called in Apply before anything happens
 	changed  chan struct{}                    // closed at the next Apply
 }
@@ -175,6 +176,7 @@ func (s *sink) Welcome(_ context.Context, w wire.Welcome) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.welcomes = append(s.welcomes, w)
+	s.links = append(s.links, len(s.applied))
 	return nil
 }
 
@@ -230,6 +232,35 @@ func (s *sink) welcomed() []wire.Welcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.welcomes)
+}
+
+// wantEach fails unless the callbacks 1 to n have come, and over each link those up to its head in order and without a gap,
+// and those behind it likewise. For tests on real sockets, where a busy machine may cost a link.
+func (s *sink) wantEach(t *testing.T, n int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	came := make(map[int]bool)
+	for i, from := range s.links {
+		to, last := len(s.applied), map[bool]int{}
+		if i < len(s.links)-1 {
+			to = s.links[i+1]
+		}
+		for _, body := range s.applied[from:to] {
+			var seq int
+			if _, err := fmt.Sscanf(body, "callback %d", &seq); err != nil {
+				t.Fatal(err)
+			}
+			live := seq > int(s.welcomes[i].Head)
+			if was := last[live]; was != 0 && seq != was+1 {
+				t.Errorf("over link %d, with a head of %d, came %d after %d", i+1, s.welcomes[i].Head, seq, was)
+			}
+			last[live], came[seq] = seq, true
+		}
+	}
+	if len(came) != n || !came[1] || !came[n] {
+		t.Errorf("%d of %d came", len(came), n)
+	}
 }
 
 // until waits until the cursor is at seq. For tests on real sockets; the test's own time limit is the only one.

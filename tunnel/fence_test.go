@@ -226,7 +226,7 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 		c := w.sidecar("duka", s, func(c *tunnel.Client) {
 			c.TLS = stranger.client()
 		})
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Second)
 		if status := c.Status(); status.Connected || status.LastError == "" {
 			t.Errorf("status %+v", status)
 		}

@@ -132,7 +132,7 @@ func atTheTill(t *testing.T, backlog int, more string, f func(*till), change ...
 			<-served
 		}()
 		conn.Write(wire.Append(nil, hello("duka", 1, wire.Cursor{})))
-		p := &till{t, h, conn, wire.NewReader(onlyWhatIsAsked{conn}), edge.Bury}
+		p := &till{t, h, conn, wire.NewReader(&onlyWhatIsAsked{Reader: conn}), edge.Bury}
 		if w, ok := p.read().(*wire.Welcome); !ok || w.Head != uint64(backlog) {
 			t.Fatalf("welcome %v", w)
 		}
@@ -141,10 +141,24 @@ func atTheTill(t *testing.T, backlog int, more string, f func(*till), change ...
 }
 
 // onlyWhatIsAsked keeps a wire.Reader, which reads ahead, from taking more than a frame's header or the rest of it.
-type onlyWhatIsAsked struct{ io.Reader }
+type onlyWhatIsAsked struct {
+	io.Reader
+	header []byte
+	rest   int // of the frame whose header that is
+}
 
-func (o onlyWhatIsAsked) Read(b []byte) (int, error) {
-	return o.Reader.Read(b[:min(len(b), wire.HeaderSize)])
+func (o *onlyWhatIsAsked) Read(b []byte) (int, error) {
+	if o.rest > 0 {
+		n, err := o.Reader.Read(b[:min(len(b), o.rest)])
+		o.rest -= n
+		return n, err
+	}
+	n, err := o.Reader.Read(b[:min(len(b), wire.HeaderSize-len(o.header))])
+	if o.header = append(o.header, b[:n]...); len(o.header) == wire.HeaderSize {
+		o.rest = int(o.header[1])<<16 | int(o.header[2])<<8 | int(o.header[3])
+		o.header = o.header[:0]
+	}
+	return n, err
 }
 
 func (p *till) read() wire.Frame {

@@ -17,7 +17,7 @@ import (
 // sidecar on a history, and says Welcome. Until the token is known to be good it reads one short frame and no more.
 func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
 	began := time.Now()
-	stop := context.AfterFunc(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
+	stop := whenDone(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
 	defer stop()
 
 	sidecar := &patient{conn: c}

@@ -41,8 +41,10 @@ type world struct {
 
 var edgeAddr = &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 443}
 
+// inWorld runs f in a world of its own, beside the worlds of other tests.
 func inWorld(t *testing.T, f func(w *world)) {
 	t.Helper()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f(&world{t: t, ca: newAuthority(t), history: newHistory(), latency: 20 * time.Millisecond, key: [32]byte{1}})
 	})
@@ -51,6 +53,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 // overBoth is inWorld in two worlds: one as it is, and one in which there is no way for UDP.
 func overBoth(t *testing.T, f func(w *world)) {
 	t.Helper()
+	t.Parallel()
 	for _, transport := range []string{tunnel.TransportQUIC, tunnel.TransportWebSocket} {
 		t.Run(transport, func(t *testing.T) {
 			t.Helper()
