@@ -104,6 +104,7 @@ type endpoint struct {
 	Connected      bool
 	Head, Acked    uint64
 	Lost           int
+	Held, Limit    int64 // bytes that its sidecar has not fetched, and how many there may be
 	Keys           []key
 }
 

@@ -16,8 +16,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hodihq/hodi/sync/push"
 	"github.com/urfave/cli/v2"
+
+	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/sync/push"
 )
 
 func statusCommand() *cli.Command {
@@ -51,11 +53,17 @@ func (h *health) wrong(format string, args ...any) {
 	h.Problems = append(h.Problems, fmt.Sprintf(format, args...))
 }
 
+// asides tells of databases that were damaged, for as long as they lie there.
+func (h *health) asides(of, data string, names []string) {
+	h.wrong("the %s's disk has damaged its database, which lies in %s as %s: the log says what became of it. When it is of no more use, move it elsewhere", of, data, strings.Join(names, ", "))
+}
+
 type sidecarHealth struct {
 	URL     string          `json:"url"`
 	Data    string          `json:"data"`
 	Running bool            `json:"running"`
-	Status  json.RawMessage `json:"status,omitempty"` // as GET /status says it
+	Damaged []string        `json:"damaged,omitempty"` // databases that were moved aside
+	Status  json.RawMessage `json:"status,omitempty"`  // as GET /status says it
 	is      sidecarStatus
 }
 
@@ -64,6 +72,7 @@ type sidecarStatus struct {
 	Dev           bool
 	Time, Started time.Time
 	Head          push.Cursor
+	Disk          string
 	Callbacks     map[string]int64
 	Subscribers   int
 	Link          *struct {
@@ -80,6 +89,8 @@ type sidecarStatus struct {
 type edgeHealth struct {
 	Data      string           `json:"data"`
 	Running   bool             `json:"running"`
+	Disk      string           `json:"disk,omitempty"`    // why nothing can be stored
+	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
 	Endpoints []endpointHealth `json:"endpoints"`
 }
 
@@ -93,6 +104,9 @@ type endpointHealth struct {
 	Stored    uint64    `json:"stored"`         // the number of the newest callback
 	Delivered uint64    `json:"delivered"`      // of the newest that the sidecar has acknowledged
 	Waiting   uint64    `json:"waiting"`
+	Held      int64     `json:"held"`           // bytes of those that wait
+	Limit     int64     `json:"limit"`          // and how many there may be
+	Lost      int       `json:"lost,omitempty"` // callbacks that the disk cannot give back
 }
 
 func showStatus(c *cli.Context) error {
@@ -152,6 +166,12 @@ func askSidecar(c *cli.Context, h *health) error {
 		return nil
 	}
 	p.Running = true
+	if p.is.Disk != "" {
+		h.wrong("the sidecar cannot store: %s", p.is.Disk)
+	}
+	if p.Damaged = salvage.Found(filepath.Join(s.Data, "sidecar.db")); len(p.Damaged) > 0 {
+		h.asides("sidecar", s.Data, p.Damaged)
+	}
 	if l := p.is.Link; l != nil {
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
@@ -230,7 +250,11 @@ func askEdge(c *cli.Context, h *health) error {
 		return nil
 	}
 	h.Edge = &edgeHealth{Data: data, Endpoints: []endpointHealth{}}
-	var listed struct{ Endpoints []endpoint }
+	var listed struct {
+		Endpoints []endpoint
+		Damaged   []string
+		Disk      string
+	}
 	if err := askAdmin(c.Context, data, http.MethodGet, "/endpoints", "", &listed); err != nil {
 		h.wrong("no edge runs on %s: start it (hodi edge)", data)
 		return nil
@@ -239,9 +263,21 @@ func askEdge(c *cli.Context, h *health) error {
 	if err := askAdmin(c.Context, data, http.MethodGet, "/links", "", &links); err != nil {
 		return err
 	}
-	h.Edge.Running = true
+	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged = true, listed.Disk, listed.Damaged
+	if listed.Disk != "" {
+		h.wrong("the edge cannot store, and answers 503 to Safaricom, which may not ask again: %s", listed.Disk)
+	}
+	if len(listed.Damaged) > 0 {
+		h.asides("edge", data, listed.Damaged)
+	}
 	for _, e := range listed.Endpoints {
-		n := endpointHealth{Name: e.Name, Stored: e.Head, Delivered: e.Acked, Waiting: e.Head - min(e.Acked, e.Head)}
+		n := endpointHealth{Name: e.Name, Stored: e.Head, Delivered: e.Acked, Waiting: e.Head - min(e.Acked, e.Head), Held: e.Held, Limit: e.Limit, Lost: e.Lost}
+		if e.Held > e.Limit/2 {
+			h.wrong("endpoint %s holds %s that its sidecar has not fetched, and may hold %s: past that its callbacks are answered 503", e.Name, bytesText(e.Held), bytesText(e.Limit))
+		}
+		if e.Lost > 0 {
+			h.wrong("the disk has lost %d callbacks of endpoint %s, and its sidecar was told: replace the disk", e.Lost, e.Name)
+		}
 		for _, l := range links.Links {
 			if l.Endpoint != e.Name {
 				continue

@@ -18,7 +18,8 @@ import (
 //
 //	POST   /endpoints {"name"}                   makes an endpoint: {"name", "token", "ca", "callback"}; the token is told once.
 //	                                             With "renew": true, gives one that there is another token
-//	GET    /endpoints                            {"endpoints": [...], "damaged": [...]}: and databases that were moved aside
+//	GET    /endpoints                            {"endpoints": [...], "damaged": [...], "disk"}: and databases that were moved
+//	                                             aside, and why nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
@@ -63,6 +64,8 @@ type shownEndpoint struct {
 	Head      uint64 `json:"head"`
 	Acked     uint64 `json:"acked"`
 	Lost      int    `json:"lost,omitempty"` // entries that were found to be unreadable
+	Held      int64  `json:"held"`           // bytes that the sidecar has not acknowledged
+	Limit     int64  `json:"limit"`          // and how many there may be
 }
 
 func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
@@ -77,13 +80,18 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 			adminError(w, err)
 			return
 		}
+		held, limit := e.disk.Held(endpoint.Name)
 		list = append(list, shownEndpoint{
 			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
 			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
-			Lost: e.disk.Lost(endpoint.Name),
+			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit,
 		})
 	}
-	answer(w, http.StatusOK, map[string]any{"endpoints": list, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))})
+	all := map[string]any{"endpoints": list, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
+	if err := e.ingress.stores(r.Context()); err != nil {
+		all["disk"] = err.Error()
+	}
+	answer(w, http.StatusOK, all)
 }
 
 func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {

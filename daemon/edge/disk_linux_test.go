@@ -197,6 +197,17 @@ func TestAnEndpointOverItsShareHarmsNoOther(t *testing.T) {
 	if status := w.ready(); status != 200 { // of one endpoint nobody else need know
 		t.Errorf("/readyz answers %d", status)
 	}
+	var list struct {
+		Disk      string
+		Endpoints []struct {
+			Name        string
+			Held, Limit int64
+		}
+	}
+	w.admin("GET", "/endpoints", "", 200, &list)
+	if list.Disk != "" || len(list.Endpoints) != 2 || list.Endpoints[0].Limit != 100_000 || list.Endpoints[0].Held < 90_000 || list.Endpoints[1].Held > 50_000 {
+		t.Errorf("the operator is told %+v", list)
+	}
 	if n := len(w.stored("kiosk")); n != 10 {
 		t.Errorf("the other endpoint has %d callbacks, want 10", n)
 	}

@@ -62,6 +62,7 @@ type disk interface {
 	Damaged() <-chan struct{}
 	Probe(ctx context.Context) error
 	Lost(endpoint string) int
+	Held(endpoint string) (held, limit int64)
 }
 
 // Open opens the state in c.Dir, and makes what is missing. Nothing is read or written on the network before Run.

@@ -60,7 +60,7 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/healthz":
 		in.health(w, r, true)
 	case path == "/readyz":
-		in.health(w, r, in.ready.Load() && in.stores(r.Context()))
+		in.health(w, r, in.ready.Load() && in.stores(r.Context()) == nil)
 	default:
 		refuse(w, http.StatusNotFound, "there is nothing here")
 	}
@@ -162,16 +162,16 @@ func headerLines(r *http.Request) []byte {
 	return b
 }
 
-// stores reports whether the disk can store. When it last could not, it is tried: otherwise an edge that nobody sends
+// stores says why the disk cannot store; nil if it can. When it last could not, it is tried: otherwise an edge that nobody sends
 // callbacks any more, because it is not ready, would never learn that it is again.
-func (in *ingress) stores(ctx context.Context) bool {
+func (in *ingress) stores(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	err := in.probe(ctx)
 	if err != nil {
 		in.log.Warn("not ready: the disk cannot store", "err", err)
 	}
-	return err == nil
+	return err
 }
 
 func (in *ingress) health(w http.ResponseWriter, r *http.Request, well bool) {

@@ -17,6 +17,17 @@ func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 
 // Ready reports why callbacks cannot reach this sidecar and be stored; nil if they can.
 func (s *Sidecar) Ready(ctx context.Context) error {
+	if err := s.stores(ctx); err != nil {
+		return err
+	}
+	if s.tunnel != nil && !s.tunnel.Status().Connected {
+		return errors.New("the edge is not connected")
+	}
+	return nil
+}
+
+// stores says why nothing can be stored; nil if it can.
+func (s *Sidecar) stores(ctx context.Context) error {
 	if _, err := s.table.Oldest(ctx); err != nil {
 		s.log.Error("sidecar: the database cannot be read", "err", err)
 		return errors.New("the database cannot be read")
@@ -24,9 +35,6 @@ func (s *Sidecar) Ready(ctx context.Context) error {
 	if err := s.table.Probe(ctx); err != nil {
 		s.log.Error("sidecar: the database cannot be written", "err", err)
 		return errors.New("the database cannot be written: is the disk full?")
-	}
-	if s.tunnel != nil && !s.tunnel.Status().Connected {
-		return errors.New("the edge is not connected")
 	}
 	return nil
 }
@@ -75,6 +83,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Link       *link            `json:"link,omitempty"`
 		Callback   string           `json:"callback,omitempty"` // the base of callback addresses
 		Shortcodes []shortcode      `json:"shortcodes"`
+		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
 		Callbacks  map[string]int64 `json:"callbacks"`
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
@@ -84,6 +93,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
 		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(),
 		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
+	}
+	if err := s.stores(r.Context()); err != nil {
+		status.Disk = err.Error()
 	}
 	for _, c := range s.config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})

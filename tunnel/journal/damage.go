@@ -130,6 +130,14 @@ func (s *SQLite) Lost(endpoint string) int {
 	return len(h.lost)
 }
 
+// Held is how many bytes an endpoint holds that its reader has not acknowledged, and how many it may.
+func (s *SQLite) Held(endpoint string) (held, limit int64) {
+	if h := s.known(endpoint); h != nil {
+		held = h.unacked()
+	}
+	return held, s.limits.MaxBytes
+}
+
 // meet tells who owns the journal of damage to its file.
 func (s *SQLite) meet(err error) {
 	if IsDamage(err) {
