@@ -44,7 +44,7 @@ const (
 //
 //   - SUCCESS is final. A receipt may still be learnt, nothing else changes.
 //   - PENDING → UNKNOWN | FAILED | SUCCESS, UNKNOWN → FAILED | SUCCESS, FAILED → SUCCESS, nothing else.
-//   - Among failures told by callbacks the one with the greatest place in the journal stands; it stands above a
+//   - Among failures told by callbacks the one that came last stands: see before. It stands above a
 //     refusal and above failures told by answers; codes that we do not know leave the payment UNKNOWN.
 //   - A refusal counts only while nothing has shown that Daraja took the request.
 //   - An answer makes a failure only if the one before it, at least 15 s earlier, said the same.
@@ -190,7 +190,23 @@ func standing(list []notice) notice {
 	return best
 }
 
-func before(a, b notice) bool { return a.Epoch < b.Epoch || a.Epoch == b.Epoch && a.Seq < b.Seq }
+// before reports whether a notice came before another one. Within an epoch the number tells. A greater epoch is that of
+// the same journal, renewed, which goes on with its numbers and shows old entries by them once more; or that of a journal
+// made anew, whose numbers begin again. So if the numbers contradict the epochs, nobody knows which of the two it is, and
+// the edge's clock tells.
+func before(a, b notice) bool {
+	switch {
+	case a.Epoch == b.Epoch:
+		return a.Seq < b.Seq
+	case a.Epoch < b.Epoch && a.Seq <= b.Seq:
+		return true
+	case a.Epoch > b.Epoch && a.Seq >= b.Seq:
+		return false
+	case a.At != b.At:
+		return a.At < b.At
+	}
+	return a.Seq < b.Seq
+}
 
 func foldAnswer(p Payment, f fact) (Payment, bool, string) {
 	switch {

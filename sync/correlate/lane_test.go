@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,46 @@ func TestLiveCallbacksChangeNothingUnderANewEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantCursor(behind(s.journal, []wire.Entry{live}))
+}
+
+// Under a new epoch the edge shows the same entries by the same numbers, or entries of another journal. In which of them a
+// failure came later, its number tells in one case and its epoch in the other.
+func TestOfFailuresInTwoEpochsTheLaterOneStands(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(c *correlate.Config) { c.Path = filepath.Join(dir, "hodi.db") })
+		defer s.Table.Close()
+		p, q := s.payBy("a", 1), s.payBy("b", 2)
+		s.seq = 89
+		backlog := s.entry(s.Ref(p.ID), failure(p, "1032"))
+		time.Sleep(time.Second)
+		s.seq = 99
+		live := s.entry(s.Ref(p.ID), failure(p, "1037"))
+		other := s.entry(s.Ref(q.ID), failure(q, "1032"))
+		s.welcome(90, 98)
+		if err := s.applyAt(nil, live, other); err != nil {
+			t.Fatal(err)
+		}
+		s.published = nil
+		s.journal++ // renewed
+		s.welcome(90, 101)
+		if err := s.applyAt(&other, backlog, live, other); err != nil {
+			t.Fatal(err)
+		}
+		if p := s.get(p.ID); p.ResultCode != "1037" {
+			t.Errorf("renewed: the payment has result code %s, want that of the later one, 1037", p.ResultCode)
+		}
+		s.wantEvents()
+
+		time.Sleep(time.Second)
+		s.journal++ // destroyed, and made anew
+		s.seq = 0
+		s.welcome(1, 0)
+		s.comes(s.Ref(q.ID), failure(q, "1037"))
+		if q := s.get(q.ID); q.ResultCode != "1037" {
+			t.Errorf("made anew: the payment has result code %s, want that of the later one, 1037", q.ResultCode)
+		}
+	})
 }
 
 func TestALiveCallbackThatCannotBeAppliedLeavesTheCursorWithTheBacklog(t *testing.T) {

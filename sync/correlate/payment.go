@@ -48,7 +48,7 @@ type Payment struct {
 }
 
 // A notice is a result that is not success. It is kept by its code, with the place of the first callback that said so:
-// repetitions change nothing, and among failures the greatest place wins, in whatever order they arrive.
+// repetitions change nothing, and among failures the last one wins, in whatever order they arrive: see before.
 type notice struct {
 	Code    string         `json:"code"`
 	Desc    string         `json:"desc,omitempty"`
