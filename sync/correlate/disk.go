@@ -99,15 +99,19 @@ func (x *tx) takeLost(epoch wire.Epoch, e wire.Entry) error {
 	}
 	if x.lost == (push.Cursor{}) {
 		x.lost = place(epoch, e.Seq)
-		return x.askAboutAll()
+		x.askAboutAll()
 	}
 	return nil
 }
 
-// askAboutAll has Daraja asked about every payment without a result: a callback may be lost.
-func (x *tx) askAboutAll() error {
+// askAboutAll has Daraja asked about every payment without a result: a callback may be lost. That is written last, over
+// what else this transaction changes.
+func (x *tx) askAboutAll() {
+	x.wrote, x.purge, x.wake, x.askAll = true, true, true, true
+}
+
+func (x *tx) storeAskAll() error {
 	at := x.now.UnixMilli()
-	x.wrote, x.purge, x.wake = true, true, true
 	for _, open := range []string{"status = 'PENDING' AND silent_at > 0", "status = 'UNKNOWN' AND status IN ('UNKNOWN', 'FAILED')"} {
 		if _, err := x.t.conn.ExecContext(context.Background(), `UPDATE payments SET ask_at = CASE WHEN asked_at > 0 AND asked_at <= ? THEN max(?, asked_at + ?) ELSE ? END
 			WHERE checkout <> '' AND shortcode <> '' AND `+open, at, at, askApart.Milliseconds(), at); err != nil {

@@ -64,6 +64,47 @@ func TestACallbackThatTheEdgesDiskLostIsShownAndAskedAbout(t *testing.T) {
 	s.wantCounts(map[string]int64{correlate.StateApplied: 2, correlate.StateUnparsed: 1})
 }
 
+// What the rest of the batch changes of the same payment must not bring back the time at which it was to be asked about.
+func TestWhatIsAskedAboutAtALossStaysAskedAboutWhateverComesWithIt(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		for _, lostFirst := range []bool{true, false} {
+			s := open(t, func(c *correlate.Config) { c.Path = filepath.Join(dir, fmt.Sprint(lostFirst, ".db")) })
+			p := s.pay("a")
+			s.seq = 10
+			if err := s.applyAt(nil, s.entry(s.Ref(p.ID), failure(p, "4998"))); err != nil { // a code that nobody knows
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+			if err := s.Asked(context.Background(), p.ID); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if due := s.due(); len(due) != 0 {
+				t.Fatalf("%v are asked about", due)
+			}
+			// Both of the backlog, which the first one had overtaken. Another unknown code before it changes only what is remembered.
+			s.seq = 1
+			batch := []wire.Entry{lost(1, ""), s.entry(s.Ref(p.ID), failure(p, "4997"))}
+			if !lostFirst {
+				batch[0], batch[1] = batch[1], batch[0]
+				batch[0].Seq, batch[1].Seq = 1, 2
+			}
+			if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
+				t.Fatal(err)
+			}
+			if due := s.due(); len(due) != 1 {
+				t.Errorf("lost first %v: %v are asked about, want %s", lostFirst, due, p.ID)
+			}
+			s.comes(s.Ref(p.ID), failure(p, "4996")) // nor may what comes later
+			if due := s.due(); len(due) != 1 {
+				t.Errorf("lost first %v: after another callback %v are asked about, want %s", lostFirst, due, p.ID)
+			}
+			s.Table.Close()
+		}
+	})
+}
+
 func TestWhatTheEdgesDiskLostAndWeHaveIsNotLost(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")

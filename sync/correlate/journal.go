@@ -183,10 +183,10 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 			lost = true
 			t.log.Warn("the edge has another journal than before; every payment without a result is asked about", "was", before, "is", epoch)
 		}
-		if !lost {
-			return nil
+		if lost {
+			x.askAboutAll()
 		}
-		return x.askAboutAll()
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("correlate: welcome: %w", err)

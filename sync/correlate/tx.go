@@ -33,7 +33,8 @@ type tx struct {
 	lost      push.Cursor // the first entry here that the edge's disk has lost
 	wrote     bool        // something is to be committed
 	wake      bool        // something may be due earlier
-	purge     bool        // rows changed behind the caches' back
+	askAll    bool        // Daraja is to be asked about every payment without a result
+	purge     bool        // rows change behind the back of the caches and of payments
 	after     []func()
 }
 
@@ -98,6 +99,11 @@ func (x *tx) flush() error {
 			return fmt.Errorf("payment %s: %w", id, err)
 		}
 	}
+	if x.askAll {
+		if err := x.storeAskAll(); err != nil {
+			return fmt.Errorf("questions: %w", err)
+		}
+	}
 	for _, id := range x.opened {
 		s := x.sessions[id]
 		if _, err := x.do.putSession.ExecContext(bg, s.ID, int64(s.Amount), s.AccountReference, s.Shortcode, millis(s.Created), s.Opened, s.attempts, s.present); err != nil {
@@ -128,7 +134,9 @@ func (x *tx) publish() {
 	}
 	for _, id := range x.order {
 		p := x.payments[id]
-		t.payments.Add(id, p)
+		if !x.purge { // else the file knows better
+			t.payments.Add(id, p)
+		}
 		if p.MerchantRequestID != "" {
 			t.merchants.Add(p.MerchantRequestID, id)
 		}
