@@ -62,7 +62,11 @@ func (t *Table) Apply(ctx context.Context, cursor wire.Cursor, entries []wire.En
 		}
 		err := why
 		if !beyond(why) {
-			err = t.write(ctx, func(x *tx) error { return x.setAside(epoch, e, why) })
+			err = t.write(ctx, func(x *tx) error { return x.setAside(epoch, e, why, x.named) })
+		}
+		if err != nil && !beyond(err) { // its payment is what goes wrong
+			nobody := func(wire.Entry) (*Payment, error) { return nil, nil }
+			err = t.write(ctx, func(x *tx) error { return x.setAside(epoch, e, why, nobody) })
 		}
 		if err != nil {
 			return fmt.Errorf("correlate: apply %s: %w", place(epoch, e.Seq), err)
@@ -120,10 +124,33 @@ func (t *Table) apply(ctx context.Context, cursor wire.Cursor, entries []wire.En
 	})
 }
 
-func (x *tx) setAside(epoch wire.Epoch, e wire.Entry, why error) error {
-	sum := e.Sum()
+// setAside stores an entry that cannot be applied. It may be the success that somebody waits for, so Daraja is asked.
+func (x *tx) setAside(epoch wire.Epoch, e wire.Entry, why error, of func(wire.Entry) (*Payment, error)) error {
+	cb := Callback{State: StateUnparsed, Error: why.Error()}
+	p, err := of(e)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		cb.PaymentID = p.ID
+		x.askSoon(p)
+	}
 	x.reached(epoch, e.Seq)
-	return x.insert(place(epoch, e.Seq), e, sum, "", &Callback{State: StateUnparsed, Error: why.Error()}, "")
+	return x.insert(place(epoch, e.Seq), e, e.Sum(), "", &cb, "")
+}
+
+// named is the payment that an entry names, believed or not, if there is one.
+func (x *tx) named(e wire.Entry) (*Payment, error) {
+	if id, _, ours := splitRef(e.Ref); ours {
+		p, _, err := x.payment(id)
+		return p, err
+	}
+	c, err := parse(e.Body)
+	if err != nil || c.MerchantRequestID == "" {
+		return nil, nil
+	}
+	p, _, err := x.pair(c.MerchantRequestID, c.CheckoutRequestID)
+	return p, err
 }
 
 // Receive takes a callback that was posted to this sidecar itself: it is numbered in a history of the Table's own, and

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -156,6 +157,40 @@ func TestAnEntryThatMakesUsPanicIsSetAside(t *testing.T) {
 	if c, err := s.Cursor(context.Background()); err != nil || c.Seq != 3 {
 		t.Errorf("the cursor is %v, %v", c, err)
 	}
+}
+
+// It may have been the success that the customer waits for.
+func TestDarajaIsAskedAboutThePaymentOfAnEntryThatWasSetAside(t *testing.T) {
+	s := open(t, func(c *correlate.Config) {
+		c.Logger = slog.New(panics{slog.NewTextHandler(io.Discard, nil), "is not believed"})
+	})
+	p, q := s.payBy("a", 1), s.register("b", p0("b"))
+	for _, cb := range []correlate.Callback{
+		s.comes(s.Ref(p.ID), success(p, "1.00", "RKK1")),
+		s.comes("", success(p0("b"), "1.00", "RKK2")),
+	} {
+		s.wantState(cb, correlate.StateUnparsed)
+		if cb.PaymentID == "" || !strings.Contains(cb.Error, "a mistake of ours") {
+			t.Errorf("it is of payment %q, and its error is %q", cb.PaymentID, cb.Error)
+		}
+	}
+	if due := s.due(); len(due) != 2 {
+		t.Errorf("%v are asked about, want %s and %s", due, p.ID, q.ID)
+	}
+}
+
+// A payment that cannot be stored stops nobody either.
+func TestAnEntryWhosePaymentCannotBeStoredIsSetAside(t *testing.T) {
+	s := open(t)
+	p, q := s.payBy("a", 1), s.payBy("b", 2)
+	s.exec("CREATE TRIGGER broken BEFORE UPDATE ON payments WHEN OLD.id = '" + p.ID + "' BEGIN SELECT RAISE(ABORT, 'a mistake of ours'); END")
+	s.published = nil
+	batch := []wire.Entry{s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1")), s.entry(s.Ref(q.ID), success(q, "100.00", "RKK2"))}
+	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
+		t.Fatal(err)
+	}
+	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")
+	s.wantCounts(map[string]int64{correlate.StateApplied: 1, correlate.StateUnparsed: 1})
 }
 
 // A clock that was ahead when a payment began has set everything that is due as far ahead.
