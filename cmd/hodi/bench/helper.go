@@ -139,7 +139,7 @@ func (t *task) subscribers(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer context.AfterFunc(ctx, func() { s.conn.Close() })
+		context.AfterFunc(ctx, func() { s.conn.Close() })
 		reading.Go(func() {
 			for {
 				if _, err := s.next(); err != nil {
