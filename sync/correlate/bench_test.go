@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -128,13 +127,4 @@ func BenchmarkApply(b *testing.B) {
 			})
 		}
 	}
-}
-
-// processor is the time that this process has had on a processor: unlike the clock it does not count waiting for a disk.
-func processor() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
