@@ -67,6 +67,7 @@ func want(set map[string]bool) (status push.Status, code string) {
 // TestEveryOrderOfFacts folds up to five facts in every order: money is never unsaid, at most two completions are told
 // and the second is a success, and what it comes to does not depend on the order.
 func TestEveryOrderOfFacts(t *testing.T) {
+	t.Parallel()
 	at := time.UnixMilli(1_700_000_000_000).UTC()
 	e := explorer{t, slices.Sorted(maps.Keys(facts)), 0}
 	e.explore(Payment{ID: "p", Status: push.Pending, Amount: 100_00, Created: at, silentAt: at.Add(90 * time.Second)}, at, nil, nil)

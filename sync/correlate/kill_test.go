@@ -75,6 +75,7 @@ func applyForever(path string) error {
 }
 
 func TestKilledAtAnyPointItHasAppliedEverythingUpToItsCursorAndNothingElse(t *testing.T) {
+	t.Parallel()
 	s := open(t)
 	ctx := context.Background()
 	for round := range 12 {

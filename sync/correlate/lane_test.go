@@ -244,8 +244,9 @@ func TestAGapIsOfWhatWasNeverAppliedAlsoNotLive(t *testing.T) {
 // TestAnyOrderOfArrivalEndsAsTheJournalDoes brings journals to one table in their order, and to another as links do that
 // break anywhere: each with a backlog, overtaken by what is appended while it lasts.
 func TestAnyOrderOfArrivalEndsAsTheJournalDoes(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		inOrder, byLinks, n := open(t), open(t), 0
+		inOrder, byLinks, n := open(t, inMemory(t)), open(t, inMemory(t)), 0
 		rapid.Check(bubbled{t}, func(r *rapid.T) {
 			n++
 			shops := []*shop{inOrder, byLinks}

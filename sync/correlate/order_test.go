@@ -20,11 +20,15 @@ import (
 // before the request is.
 func TestEveryOrderOfOnePaymentsDays(t *testing.T) {
 	const request, ack, callback, duplicate, contradiction, answer, restart = "request", "ack", "callback", "duplicate", "contradiction", "answer", "restart"
-	s := open(t, trusting)
+	t.Parallel()
+	s := open(t, trusting, inMemory(t))
 	number := 0
 	for order := range permutations([]string{request, ack, callback, duplicate, contradiction, answer, restart}) {
 		if slices.Index(order, request) > slices.Index(order, ack) || slices.Index(order, ack) > slices.Index(order, answer) {
 			continue
+		}
+		if slices.Index(order, callback) > slices.Index(order, duplicate) {
+			continue // they are the same, so this order was there already
 		}
 		number++
 		l := &life{shop: s, session: fmt.Sprintf("life-%d", number), phone: fmt.Sprintf("2547000%05d", number)}
@@ -56,8 +60,8 @@ func TestEveryOrderOfOnePaymentsDays(t *testing.T) {
 			return
 		}
 	}
-	if number != 840 {
-		t.Errorf("%d orders were lived, want 840", number)
+	if number != 420 {
+		t.Errorf("%d orders were lived, want 420", number)
 	}
 }
 

@@ -22,11 +22,12 @@ import (
 // on one with room for a single payment in its cache, that is closed and opened again at any moment, and to which
 // callbacks come doubled and again. Both must tell the same and end the same; and what they tell must keep the rules.
 func TestAnyHistoryOnTwoTables(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
 	n := 0
 	synctest.Test(t, func(t *testing.T) {
 		// All of them begin with a copy of one new file, because making one is most of what a short history costs.
-		made := open(t)
+		made := open(t, inMemory(t))
+		dir := filepath.Dir(made.cfg.Path)
 		made.Close()
 		blank, err := os.ReadFile(made.cfg.Path)
 		if err != nil {

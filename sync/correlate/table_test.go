@@ -32,6 +32,17 @@ type shop struct {
 	seq       uint64
 }
 
+// inMemory keeps the file of a table where no disk is waited for: for tests of thousands of histories, none of which is
+// about disks.
+func inMemory(t testing.TB) func(*correlate.Config) {
+	dir, err := os.MkdirTemp("/dev/shm", "correlate")
+	if err != nil {
+		dir = t.TempDir() // the same, only slower
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return func(c *correlate.Config) { c.Path = filepath.Join(dir, "hodi.db") }
+}
+
 func open(t testing.TB, change ...func(*correlate.Config)) *shop {
 	t.Helper()
 	s := &shop{TB: t, journal: 1_700_000_000_000}
