@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/hodihq/hodi/cmd/hodi/bench"
 	"github.com/urfave/cli/v2"
+
+	"github.com/hodihq/hodi/cmd/hodi/bench"
 )
 
 // errNotClean ends a bench whose ledger does not come out even.
@@ -56,6 +57,16 @@ func runBench(c *cli.Context) error {
 		config.Rate = n
 	} else {
 		return fmt.Errorf("bench: --rate %q: write a number of callbacks a second, or max", rate)
+	}
+	for _, name := range []string{"callbacks", "sidecars", "subscribers", "payments"} {
+		if n := c.Int(name); n < 0 {
+			return fmt.Errorf("bench: --%s %d: it cannot be less than nothing", name, n)
+		}
+	}
+	for _, name := range []string{"duration", "settle"} {
+		if d := c.Duration(name); d <= 0 {
+			return fmt.Errorf("bench: --%s %v: write a time, such as 10s", name, d)
+		}
 	}
 	report, err := bench.Run(c.Context, config)
 	if err != nil {

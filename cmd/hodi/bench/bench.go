@@ -161,12 +161,18 @@ func (r *run) say(format string, args ...any) { fmt.Fprintf(r.Progress, format+"
 
 func (r *run) table(ctx context.Context) (*correlate.Table, error) {
 	// The key makes refs, and none are made here.
-	return correlate.Open(ctx, correlate.Config{Path: filepath.Join(r.dir, "sidecar", "sidecar.db"), Key: make([]byte, 32)})
+	return correlate.Open(ctx, correlate.Config{Path: filepath.Join(r.dir, "sidecar", "sidecar.db"), Key: make([]byte, keySize)})
 }
+
+const keySize = 32 // of callback.key
 
 // fill makes a table that has seen years, and returns some of its payments.
 func (r *run) fill(ctx context.Context) (some []string, err error) {
 	if err := os.MkdirAll(filepath.Join(r.dir, "sidecar"), 0o700); err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	// A sidecar opens no database that has lost its key.
+	if err := os.WriteFile(filepath.Join(r.dir, "sidecar", "callback.key"), fmt.Appendf(nil, "%x\n", make([]byte, keySize)), 0o600); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	if err := correlate.Fill(ctx, filepath.Join(r.dir, "sidecar", "sidecar.db"), r.Payments); err != nil {
