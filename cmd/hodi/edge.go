@@ -21,7 +21,7 @@ func edgeCommand() *cli.Command {
 		Usage: "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
 		Flags: []cli.Flag{
 			data,
-			&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
+			&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks, and sidecars without UDP, on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
 			&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); --listen's if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
 			&cli.StringFlag{Name: "public-url", Usage: "be known to Safaricom as `URL`, like https://hooks.example.co.ke", EnvVars: []string{"HODI_EDGE_PUBLIC_URL"}},
 			&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},

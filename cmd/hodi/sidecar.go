@@ -21,7 +21,7 @@ func sidecarCommand() *cli.Command {
 		Flags: []cli.Flag{
 			data,
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
-			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP; TCP where that is blocked)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
 			ca,
 			token,
 			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
