@@ -155,6 +155,9 @@ func (t *task) subscribers(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
+// dialling is how many sidecars are on their way to the edge at a time.
+const dialling = 16
+
 // sidecars are links to endpoints to which nobody posts.
 func (t *task) sidecars(ctx context.Context, out io.Writer) error {
 	pool := x509.NewCertPool()
@@ -163,19 +166,22 @@ func (t *task) sidecars(ctx context.Context, out io.Writer) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	clients := make([]*tunnel.Client, len(t.Tokens))
+	connected := func(c *tunnel.Client) {
+		for !c.Status().Connected && ctx.Err() == nil {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
 	for i, token := range t.Tokens {
+		if i >= dialling { // not a storm: that is another measurement
+			connected(clients[i-dialling])
+		}
 		c := &tunnel.Client{Edge: t.Host, TLS: &tls.Config{RootCAs: pool}, Token: []byte(strings.TrimSpace(token)), Sink: idle{}}
 		binary.BigEndian.PutUint64(c.Instance[:], uint64(i)+1)
 		clients[i] = c
 		group.Go(func() error { return c.Run(ctx) })
-		if i%50 == 49 { // not a storm: that is another measurement
-			time.Sleep(50 * time.Millisecond)
-		}
 	}
 	for _, c := range clients {
-		for !c.Status().Connected && ctx.Err() == nil {
-			time.Sleep(20 * time.Millisecond)
-		}
+		connected(c)
 	}
 	if err := ready(out); err != nil {
 		return err
