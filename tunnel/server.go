@@ -106,11 +106,12 @@ func (s *Server) accepted(ctx context.Context, c *quic.Conn) {
 
 // serve takes a connection from its Hello to its end. It calls known as soon as it is known whose it is.
 func (s *Server) serve(ctx context.Context, c conn, known func()) {
-	l, err := s.greet(ctx, c)
+	l, life, err := s.greet(ctx, c)
 	if err == nil {
 		known()
-		err = l.run(ctx)
+		err = l.run(ctx, life)
 		l.seat.leave(l)
+		l.oust(nil)
 	}
 	c.Close(closing(err))
 	s.report(c, l, err)

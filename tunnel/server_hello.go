@@ -15,53 +15,55 @@ import (
 
 // greet hears a Hello, finds out whose it is, gives the link its seat (which ends the one before it), agrees with the
 // sidecar on a history, and says Welcome. Until the token is known to be good it reads one short frame and no more.
-func (s *Server) greet(ctx context.Context, c conn) (*serverLink, error) {
+func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context.Context, err error) {
 	began := time.Now()
 	stop := whenDone(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
 	defer stop()
 
 	sidecar := &patient{conn: c}
 	first := &io.LimitedReader{R: sidecar, N: wire.HeaderSize + wire.MaxHello}
-	frames := wire.NewReader(first)
+	frames := wire.NewReaderSize(first, serverReadAhead)
 	c.SetReadDeadline(began.Add(helloWithin))
 	frame, err := frames.Read()
 	if e, ok := errors.AsType[*closedError](err); ok && e.code == wire.CloseDone {
-		return nil, fmt.Errorf("tunnel: no hello: %w", err) // a try that came second
+		return nil, nil, fmt.Errorf("tunnel: no hello: %w", err) // a try that came second
 	}
 	if err != nil {
-		return nil, endingf(wire.CloseProtocol, "tunnel: no hello: %w", err)
+		return nil, nil, endingf(wire.CloseProtocol, "tunnel: no hello: %w", err)
 	}
 	hello, ok := frame.(*wire.Hello)
 	if !ok {
-		return nil, endingf(wire.CloseProtocol, "tunnel: %v before hello", frame.Type())
+		return nil, nil, endingf(wire.CloseProtocol, "tunnel: %v before hello", frame.Type())
 	}
 	if hello.Version != wire.Version {
-		return nil, endingf(wire.CloseVersion, "tunnel: hello of version %d, ours is %d", hello.Version, wire.Version)
+		return nil, nil, endingf(wire.CloseVersion, "tunnel: hello of version %d, ours is %d", hello.Version, wire.Version)
 	}
 	actx, cancel := context.WithDeadline(ctx, began.Add(helloWithin))
 	defer cancel()
 	endpoint, err := s.Authorize(actx, hello.Token)
 	if err != nil {
-		return nil, endingf(wire.CloseUnauthorized, "tunnel: hello: %w", err)
+		return nil, nil, endingf(wire.CloseUnauthorized, "tunnel: hello: %w", err)
 	}
 	first.N = math.MaxInt64
 	if sidecar.idle = min(hello.Idle, wire.MaxIdle); sidecar.idle == 0 {
 		sidecar.idle = wire.MaxIdle
 	}
 
+	life, oust := context.WithCancelCause(context.WithoutCancel(ctx))
 	l := &serverLink{
 		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(),
-		seat: s.seatOf(endpoint.Name), ousted: make(chan error, 1), woken: make(chan struct{}, 1), flight: newFlight(), writing: newTurn(),
+		seat: s.seatOf(endpoint.Name), oust: oust, flight: newFlight(), writing: newTurn(),
 	}
 	rival := l.seat.take(l)
 	if rival {
 		s.log().Warn("two machines use one identity", "endpoint", endpoint.Name, "remote", c.Remote(), "instance", fmt.Sprintf("%x", hello.Instance))
 	}
-	if err := l.welcome(ctx, hello.Cursor); err != nil {
+	if err := l.welcome(ctx, life, hello.Cursor); err != nil {
 		l.seat.leave(l)
-		return nil, err
+		oust(nil)
+		return nil, nil, err
 	}
-	return l, nil
+	return l, life, nil
 }
 
 // patient reads from a conn for as long as the sidecar has asked for. The connection's own timeout begins anew with what
@@ -85,19 +87,19 @@ func (p *patient) Read(b []byte) (int, error) {
 }
 
 // welcome finds where the link begins and tells the sidecar.
-func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
+func (l *serverLink) welcome(ctx, life context.Context, cursor wire.Cursor) error {
 	bctx, cancel := context.WithTimeout(ctx, welcomeWithin)
 	defer cancel()
 	select {
 	case l.seat.beginning <- struct{}{}:
-	case err := <-l.ousted:
-		return err
+	case <-life.Done():
+		return context.Cause(life)
 	case <-bctx.Done():
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, bctx.Err())
 	}
 	if !l.seat.holds(l) {
 		<-l.seat.beginning
-		return <-l.ousted
+		return context.Cause(life)
 	}
 	state, after, renewed, err := l.server.begin(bctx, l.endpoint.Name, cursor)
 	<-l.seat.beginning
@@ -114,7 +116,6 @@ func (l *serverLink) welcome(ctx context.Context, cursor wire.Cursor) error {
 	if after > state.Acked && cursor.Epoch == state.Epoch && cursor.Seq == after {
 		// The sidecar has shown that it committed this very entry: its Ack was lost with the link before.
 		l.acked.Store(after)
-		signal(l.woken)
 	}
 	frame := wire.Append(nil, &wire.Welcome{
 		Epoch: state.Epoch, Oldest: state.Oldest, Head: l.head, Time: time.Now(), Callback: l.endpoint.Callback,
@@ -207,14 +208,14 @@ func (st *seat) take(l *serverLink) (rival bool) {
 		return false
 	}
 	if old.instance == l.instance {
-		old.ousted <- endingf(wire.CloseDisplaced, "tunnel: displaced by a newer link from %s", l.conn.Remote())
+		old.oust(endingf(wire.CloseDisplaced, "tunnel: displaced by a newer link from %s", l.conn.Remote()))
 		return false
 	}
 	if rival = st.out == l.instance; rival {
 		st.rival = l.since
 	}
 	st.out = old.instance
-	old.ousted <- endingf(wire.CloseDuplicate, "tunnel: displaced by another machine, at %s", l.conn.Remote())
+	old.oust(endingf(wire.CloseDuplicate, "tunnel: displaced by another machine, at %s", l.conn.Remote()))
 	return rival
 }
 

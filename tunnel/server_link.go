@@ -12,10 +12,10 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-// serverLink is one link after its Welcome. Four goroutines share it: send owns the place in the history; read, in the
-// goroutine of run, the incoming frames; acknowledge what the History is told of Acks; and the fourth closes the
-// connection when one of the others ends or the seat is taken. A fifth begins with the first Ping whose Pong has to
-// wait, and owns those Pongs.
+// serverLink is one link after its Welcome. An idle one costs two goroutines: send owns the place in the history, and
+// read, in the goroutine of run, the incoming frames. A third tells the History of Acks, as long as there are some to
+// tell of. A fourth begins with the first Ping whose Pong has to wait, and owns those Pongs. When one of them ends or the
+// seat is taken, the connection is closed, and so the others end.
 type serverLink struct {
 	server     *Server
 	conn       conn
@@ -33,34 +33,30 @@ type serverLink struct {
 
 	sent    atomic.Uint64 // everything up to here
 	acked   atomic.Uint64
+	telling atomic.Bool // the History is being told of acked
 	flight  *flight
-	woken   chan struct{} // acked has moved
-	ousted  chan error    // the seat was taken
-	writing turn          // taken for whole frames
+	oust    context.CancelCauseFunc // the seat was taken
+	writing turn                    // taken for whole frames
 }
 
-// run takes the link to its end and says why it ended. When ctx ends the link drains.
-func (l *serverLink) run(ctx context.Context) error {
-	g, living := errgroup.WithContext(context.WithoutCancel(ctx))
-	g.Go(func() error { return l.send(living, ctx) })
-	g.Go(func() error { return l.acknowledge(living) })
-	var ousted error
-	g.Go(func() error {
-		var err error
-		select {
-		case err = <-l.ousted:
-			ousted = err
-		case <-living.Done():
-			err = context.Cause(living)
-		}
-		l.conn.Close(closing(err))
-		return err
+// run takes the link to its end and says why it ended. When ctx ends the link drains; when life ends its seat was taken.
+func (l *serverLink) run(ctx, life context.Context) error {
+	g, living := errgroup.WithContext(life)
+	closed := make(chan struct{})
+	context.AfterFunc(living, func() {
+		defer close(closed)
+		l.conn.Close(closing(context.Cause(living)))
 	})
+	g.Go(func() error { return l.send(living, ctx) })
+	if l.acked.Load() > 0 {
+		l.tell(living, g)
+	}
 	err := l.read(living, g) // here, so that an idle link costs a goroutine less
 	g.Go(func() error { return err })
 	err = g.Wait()
-	if ousted != nil { // to close the connection made the others fail, and one of them may have been the first to say so
-		return ousted
+	<-closed
+	if life.Err() != nil { // to close the connection made the others fail, and one of them may have been the first to say so
+		return context.Cause(life)
 	}
 	return err
 }
@@ -168,7 +164,7 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 			}
 			if f.Seq > l.acked.Load() {
 				l.acked.Store(f.Seq)
-				signal(l.woken)
+				l.tell(living, g)
 			}
 		case *wire.Ping:
 			if f.Wait > 0 {
@@ -212,32 +208,38 @@ func (l *serverLink) later(living context.Context, pings <-chan *wire.Ping) erro
 	}
 }
 
-// acknowledge tells the History how far the sidecar is: the newest Ack, whenever the one before is written down. The
-// last one is told even when the link has ended; but not when it was displaced, for the seat is the fence.
-func (l *serverLink) acknowledge(living context.Context) error {
-	var told uint64
-	for {
-		select {
-		case <-l.woken:
-		case <-living.Done():
-		}
-		ended := living.Err() != nil
-		if seq := l.acked.Load(); seq > told && l.seat.holds(l) {
-			ctx, cancel := living, context.CancelFunc(func() {})
-			if ended {
-				ctx, cancel = context.WithTimeout(context.WithoutCancel(living), drainWithin)
-			}
-			err := l.server.History.Ack(ctx, l.endpoint.Name, l.epoch, seq)
-			cancel()
-			if err == nil {
-				told = seq
-			} else if !errors.Is(err, context.Canceled) {
-				// Nothing is lost: Acks are for pruning, and the sidecar knows where it is.
-				l.server.log().Warn("ack not written down", "endpoint", l.endpoint.Name, "seq", seq, "err", err)
+// tell has the History told how far the sidecar is: the newest Ack, whenever the one before is written down. The last
+// one is told even when the link has ended; but not when it was displaced, for the seat is the fence.
+func (l *serverLink) tell(living context.Context, g *errgroup.Group) {
+	if !l.telling.CompareAndSwap(false, true) {
+		return // whoever does is going to see it
+	}
+	g.Go(func() error {
+		for {
+			seq := l.acked.Load()
+			l.acknowledge(living, seq)
+			l.telling.Store(false)
+			if l.acked.Load() == seq || !l.telling.CompareAndSwap(false, true) {
+				return nil
 			}
 		}
-		if ended {
-			return nil
+	})
+}
+
+func (l *serverLink) acknowledge(living context.Context, seq uint64) {
+	if !l.seat.holds(l) {
+		return
+	}
+	err := l.server.History.Ack(living, l.endpoint.Name, l.epoch, seq)
+	if err != nil && living.Err() != nil {
+		last, cancel := context.WithTimeout(context.WithoutCancel(living), drainWithin)
+		defer cancel()
+		if l.seat.holds(l) {
+			err = l.server.History.Ack(last, l.endpoint.Name, l.epoch, seq)
 		}
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		// Nothing is lost: Acks are for pruning, and the sidecar knows where it is.
+		l.server.log().Warn("ack not written down", "endpoint", l.endpoint.Name, "seq", seq, "err", err)
 	}
 }

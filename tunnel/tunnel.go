@@ -80,4 +80,6 @@ const (
 	applyMax   = 512       // entries in one Apply
 	applyBytes = 1 << 20   // bytes of entries in one Apply
 	maxPending = 4096      // connections that have not said who they are
+
+	serverReadAhead = 512 // bytes: a sidecar says little
 )

@@ -15,7 +15,11 @@ var ErrProtocol = errors.New("wire: protocol error")
 type Reader struct{ r *bufio.Reader }
 
 // NewReader returns a Reader. It reads ahead by up to 4 KiB.
-func NewReader(r io.Reader) *Reader { return &Reader{bufio.NewReaderSize(r, readAhead)} }
+func NewReader(r io.Reader) *Reader { return NewReaderSize(r, readAhead) }
+
+// NewReaderSize returns a Reader that reads ahead by up to so many bytes: a thousand links that say little need not have
+// 4 KiB each.
+func NewReaderSize(r io.Reader, ahead int) *Reader { return &Reader{bufio.NewReaderSize(r, ahead)} }
 
 const readAhead = 4 << 10
 
