@@ -27,8 +27,8 @@ type Salvaged struct {
 	Lost     int // numbers between the first and the last for which nothing was found
 }
 
-// maxHole bounds how many numbers in a row may be missing: what lies before such a hole was forgotten long ago, and only
-// its remains were found.
+// maxHole bounds how many numbers in a row may be missing before entries that may have been forgotten: then they were, and
+// only their remains were found.
 const maxHole = 100_000
 
 // Salvage makes a journal at path, where nothing is, of what was found in a damaged one. What was found tells by its checksum
@@ -197,6 +197,14 @@ func (s *salvage) name(names []string) {
 	}
 }
 
+// keep is how long an entry was kept. If nothing tells what was acknowledged, it may have been.
+func (s *salvage) keep(f *found, seq uint64) time.Duration {
+	if seq <= f.acked || f.epoch == 0 {
+		return s.limits.KeepAcked
+	}
+	return s.limits.KeepUnacked
+}
+
 // settle makes a history of an endpoint's entries: without remains of what was forgotten, and without holes.
 func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged, err error) {
 	first := id << seqBits
@@ -221,7 +229,8 @@ func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged
 		if head == 0 {
 			head, oldest = seq, seq+1
 		}
-		if oldest-1-seq > maxHole || seq <= f.acked && e.Kind != wire.KindLost && e.Received.Before(f.newest.Add(-s.limits.KeepAcked)) {
+		old := e.Kind != wire.KindLost && e.Received.Before(f.newest.Add(-s.keep(f, seq)))
+		if seq <= f.acked && old || oldest-1-seq > maxHole && (seq <= f.acked || old) {
 			break
 		}
 		sizes = append(sizes, make([]int64, oldest-1-seq)...)
