@@ -113,6 +113,8 @@ func (s *SQLite) beside(ctx context.Context, h *history, from, to uint64) ([]wir
 			return entries, nil
 		case !errors.Is(err, ErrDamaged) && !errors.Is(err, sql.ErrNoRows):
 			return entries, err
+		case seq < h.now().Oldest: // it is not lost, but forgotten meanwhile
+			return entries, nil
 		}
 		entries = append(entries, s.gone(h, seq, err))
 	}

@@ -29,7 +29,7 @@ type Journal interface {
 	Next(ctx context.Context, endpoint string, after uint64, maxBytes int) ([]wire.Entry, error)
 
 	// Ack notes that the endpoint's reader has committed everything up to seq, so that it may be forgotten some day.
-	// It never goes backwards. It is refused with ErrEpoch for another epoch than the present one, and with ErrNoEntry
+	// It never goes backwards, and does nothing for an entry that is forgotten already. It is refused with ErrEpoch for another epoch than the present one, and with ErrNoEntry
 	// for an entry that there never was.
 	Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error
 

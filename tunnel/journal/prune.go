@@ -152,27 +152,37 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 		bound, more = fits, true
 	}
 
+	// Readers know of it first, or they would take for lost what is only forgotten. From here on Acked does not come to
+	// stand on any of these entries.
+	h.mu.Lock()
+	oldest, acked := h.state.Oldest, h.state.Acked
+	h.state.Oldest = bound + 1
+	h.mu.Unlock()
+
 	var total int64
 	var data []byte
 	err = w.atomically(func() error {
 		// From 0: an entry at Acked that stood alone is of no use once Acked has moved on.
-		_, err := w.conn.ExecContext(background, `DELETE FROM journal_entry WHERE id BETWEEN ? AND ? AND id != ?`, h.row(0), h.row(bound), h.row(state.Acked))
+		_, err := w.conn.ExecContext(background, `DELETE FROM journal_entry WHERE id BETWEEN ? AND ? AND id != ?`, h.row(0), h.row(bound), h.row(acked))
 		if err != nil {
 			return err
 		}
 		return w.conn.QueryRowContext(background, `SELECT total, data FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1`, h.row(bound+1), h.row(maxSeq)).Scan(&total, &data)
 	})
 	if err != nil {
+		h.mu.Lock()
+		h.state.Oldest = oldest
+		h.mu.Unlock()
 		return false, err
 	}
-	if unfetched {
-		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(state.Oldest, state.Acked+1), "to", bound)
+	if unfetched && acked < bound {
+		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(oldest, acked+1), "to", bound)
 	}
-	if oldest, err := wire.ParseEntry(data); err == nil { // if it is damaged, as old as the one before it
-		h.oldestAt = oldest.Received
+	if e, err := wire.ParseEntry(data); err == nil { // if it is damaged, as old as the one before it
+		h.oldestAt = e.Received
 	}
 	h.mu.Lock()
-	h.state.Oldest, h.prunedTotal = bound+1, total-int64(len(data))
+	h.prunedTotal = total - int64(len(data))
 	h.mu.Unlock()
 	if more {
 		return true, nil

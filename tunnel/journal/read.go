@@ -78,11 +78,11 @@ func (s *SQLite) Next(ctx context.Context, endpoint string, after uint64, maxByt
 		if len(entries) > 0 {
 			return entries, nil // what is wrong behind them is met again by the next
 		}
-		if now := h.now(); now.Oldest > from { // it was pruned while we read
-			continue
-		}
 		if err == nil || errors.Is(err, ErrDamaged) {
 			entries, err = s.beside(ctx, h, from, state.Head)
+		}
+		if len(entries) == 0 && h.now().Oldest > from { // it was pruned while we read
+			continue
 		}
 		if err != nil {
 			s.meet(err)
@@ -134,7 +134,7 @@ func (s *SQLite) older(ctx context.Context, h *history, from, to uint64, maxByte
 }
 
 // Ack is that of Journal. It is known at once and saved soon: a crash may take back the last second of it, which costs
-// no more than keeping a few entries longer.
+// no more than keeping a few entries longer. What is forgotten needs no Ack: Acked does not go where no entry is.
 func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq uint64) error {
 	h, err := s.history(ctx, endpoint)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq
 		return fmt.Errorf("journal: ack of %s in epoch %d, which is now %d: %w", endpoint, epoch, state.Epoch, ErrEpoch)
 	case seq > state.Head:
 		return fmt.Errorf("journal: ack of entry %d of %s, whose newest is %d: %w", seq, endpoint, state.Head, ErrNoEntry)
-	case seq <= state.Acked:
+	case seq <= state.Acked, seq < state.Oldest:
 		return nil
 	}
 	if !ok {
@@ -163,7 +163,7 @@ func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq
 	if h.state.Epoch != epoch {
 		return fmt.Errorf("journal: ack of %s in epoch %d, which is now %d: %w", endpoint, epoch, h.state.Epoch, ErrEpoch)
 	}
-	if seq <= h.state.Acked {
+	if seq <= h.state.Acked || seq < h.state.Oldest {
 		return nil
 	}
 	if h.state.Acked == h.saved { // else it is among the dirty already

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -433,6 +434,79 @@ func TestAClockThatJumpsAheadCostsNoCallback(t *testing.T) {
 		k.want(1, 10, 0)
 		time.Sleep(2 * time.Hour)
 		k.want(10, 10, 0)
+		k.Close()
+	})
+}
+
+// While the file is held, the writer stands where it is about to forget. What readers and Acks do in that moment must fit
+// what they find behind it.
+func TestWhatIsAboutToBeForgottenIsOutOfReachAlready(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		k := keeper{t, open(t, dir, journal.Limits{}, slog.New(slog.NewTextHandler(&log, nil))), dir}
+		for i := range 10 {
+			e := journaltest.Entry(i)
+			e.Received = time.Now().Add(-100 * day)
+			if _, err := k.Append(k.Context(), "duka", e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		epoch := k.want(1, 10, 0).Epoch
+		time.Sleep(day) // the last notice, after a minute, stood for as long but for that minute
+		if err := k.Patience(2 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		other, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "edge.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		other.SetMaxOpenConns(1)
+		hold := func(do string) {
+			if _, err := other.Exec(do); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The writer waits for the file in real time, while which the clock of the bubble stands.
+		oldest := func(want uint64) {
+			for range 1 << 26 { // more than there is time for while the writer waits
+				state, err := k.State(k.Context(), "duka")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if state.Oldest == want {
+					return
+				}
+				runtime.Gosched()
+			}
+			t.Fatalf("the oldest entry never is %d", want)
+		}
+		hold("BEGIN IMMEDIATE")
+		time.Sleep(time.Minute)
+		oldest(10)
+		if _, err := k.Entry(k.Context(), "duka", 3); !errors.Is(err, journal.ErrNoEntry) {
+			t.Errorf("an entry that is being forgotten: %v, want ErrNoEntry", err)
+		}
+		oldest(1) // the writer has given up for now
+		if e, err := k.Entry(k.Context(), "duka", 3); err != nil || e.Seq != 3 {
+			t.Errorf("an entry that could not be forgotten: %d, %v", e.Seq, err)
+		}
+
+		time.Sleep(time.Minute)
+		oldest(10)
+		if err := k.Ack(k.Context(), "duka", epoch, 3); err != nil {
+			t.Errorf("an Ack of an entry that is being forgotten: %v", err)
+		}
+		hold("ROLLBACK")
+		time.Sleep(time.Hour)
+		state := k.want(10, 10, 0)
+		if e, err := k.Entry(k.Context(), "duka", state.Acked); state.Acked > 0 && (err != nil || e.Kind == wire.KindLost) {
+			t.Errorf("the entry at Acked, %d, is %+v, %v", state.Acked, e, err)
+		}
+		if strings.Contains(log.String(), "cannot be read") {
+			t.Errorf("the log says\n%s", &log)
+		}
 		k.Close()
 	})
 }
