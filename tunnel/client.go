@@ -109,8 +109,12 @@ func (c *Client) Run(ctx context.Context) error {
 		began := time.Now()
 		var err error
 		next, err = c.link(ctx, conn)
-		if next != nil {
+		if next != nil && !takenOver(err) {
 			continue
+		}
+		if next != nil {
+			next.Close(wire.CloseDone, wire.CloseDone.String())
+			next = nil
 		}
 		lived := time.Since(began)
 		if c.down(err) || lived > slowAfter {
@@ -130,20 +134,12 @@ func (c *Client) Run(ctx context.Context) error {
 // pause is how long to wait before dialing again, by how the last link ended. A link that was lost, or that a stopping
 // edge sent away, is dialled again at once.
 func (c *Client) pause(err error, lived time.Duration) time.Duration {
-	var code wire.CloseCode
-	if e, ok := errors.AsType[*closedError](err); ok {
-		code = e.code
-	} else if e, ok := errors.AsType[*ending](err); ok {
-		code = e.code
-	} else if errors.Is(err, wire.ErrProtocol) {
-		code = wire.CloseProtocol
-	}
-	switch code {
-	case wire.CloseDisplaced, wire.CloseDuplicate:
-		// We have one link at a time, so whoever displaced it is not us.
+	if takenOver(err) {
 		c.log().Warn("two machines use one identity: this one waits", "edge", c.Edge, "wait", rivalWait)
 		c.displaced()
 		return rivalWait
+	}
+	switch reason(err) {
 	case wire.CloseUnauthorized, wire.CloseVersion:
 		return between(4*time.Second, 6*time.Second)
 	case wire.CloseProtocol, wire.CloseUnavailable:
@@ -153,6 +149,24 @@ func (c *Client) pause(err error, lived time.Duration) time.Duration {
 		return between(trySoonest, tryLatest)
 	}
 	return 0
+}
+
+// reason is the code by which a link ended; 0 if there was none.
+func reason(err error) (code wire.CloseCode) {
+	if e, ok := errors.AsType[*closedError](err); ok {
+		code = e.code
+	} else if e, ok := errors.AsType[*ending](err); ok {
+		code = e.code
+	} else if errors.Is(err, wire.ErrProtocol) {
+		code = wire.CloseProtocol
+	}
+	return code
+}
+
+// takenOver reports whether a link was displaced. We have one at a time, so whoever displaced it is not us.
+func takenOver(err error) bool {
+	code := reason(err)
+	return code == wire.CloseDisplaced || code == wire.CloseDuplicate
 }
 
 // Status says how the Client is doing.

@@ -65,7 +65,7 @@ func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 		return err
 	})
 	err = g.Wait()
-	if ctx.Err() == nil && l.next == nil {
+	if ctx.Err() == nil && (l.next == nil || takenOver(err)) {
 		c.log().Warn("link lost", "edge", c.Edge, "lived", time.Since(l.heart.began).Round(time.Millisecond), "err", err)
 	}
 	return l.next, err

@@ -273,3 +273,35 @@ func TestAClientThatCouldNeverConnectSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// A probe may have found QUIC in the very moment in which another machine takes the link over WebSocket. The way there
+// is no way round the wait.
+func TestAProbeThatHasWonDoesNotFightTheRivalThatTookTheLink(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.router.noUDP.Store(true)
+		e, s := w.edge(), newSink()
+		busy := make(chan struct{})
+		s.before = func([]wire.Entry) error { <-busy; return nil }
+		c := w.sidecar("duka", s, func(c *tunnel.Client) { c.Instance = [16]byte{1} })
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		w.history.add("duka", 1, "")
+		w.router.noUDP.Store(false)
+		w.soon(10*time.Minute, "a probe that wins", func() bool { return w.log.count("who=sidecar", "QUIC works: the link moves there") == 1 })
+		rival := w.peer()
+		rival.say(hello("duka", 2, wire.Cursor{}))
+		hear[*wire.Welcome](rival)
+		time.Sleep(time.Second)
+		close(busy)
+		time.Sleep(tunnel.RivalWait - 10*time.Second)
+		if links := e.Links(); len(links) != 1 || links[0].Instance != [16]byte{2} {
+			t.Errorf("it did not wait: %+v", links)
+		}
+		if c.Status().Rival.IsZero() || w.log.count("who=sidecar", "two machines use one identity: this one waits") != 1 {
+			t.Errorf("it was not told\n%s", &w.log)
+		}
+		w.soon(20*time.Second, "it is back", func() bool { return c.Status().Connected })
+		rival.close()
+		c.stop()
+		e.stop()
+	})
+}
