@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -49,7 +50,7 @@ func fill(ctx context.Context, path string, n int) (err error) {
 		return err
 	}
 	first := time.Now().Add(-24*time.Hour - FilledFor)
-	spread := fmt.Sprintf("printf('%%08x%%024x', i * %d, i)", (1<<32-1)/n)
+	spread := fmt.Sprintf("printf('%%08x%%024x', i * %d, i)", math.MaxUint32/int64(n))
 	numbers := fmt.Sprintf("WITH RECURSIVE n (i, at) AS (SELECT 1, %d UNION ALL SELECT i + 1, at + %d FROM n WHERE i < %d)", first.UnixMilli(), FilledFor.Milliseconds()/int64(n), n)
 	steps = append(steps,
 		"INSERT INTO sessions (id, amount, reference, shortcode, created, opened, attempts, present) "+numbers+
