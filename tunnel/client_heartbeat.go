@@ -20,39 +20,43 @@ type heart struct {
 	began    time.Time
 	heard    atomic.Int64  // when bytes came last, since began
 	reads    atomic.Int64  // how often some came
+	settled  atomic.Int64  // when the edge, after a silence, last was known to live, since began
+	idle     atomic.Bool   // nothing has come since, as far as beat knows
+	stirred  chan struct{} // something has, when it was idle
 	hurried  chan struct{} // there is reason to doubt
 	answered chan struct{} // the last Ping was
 	parted   chan struct{} // the Ping of farewell was
 
-	mu     sync.Mutex
-	nonce  uint64        // of the last Ping
-	pinged time.Duration // when its Pong was due, had the way no length
-	trip   time.Duration // round, as last measured
-	last   uint64        // the Ping of farewell, or one after it; 0: it was not said yet
+	mu      sync.Mutex
+	nonce   uint64        // of the last Ping
+	pinged  time.Duration // when its Pong was due, had the way no length
+	settles bool          // nothing had come for a while when it was sent
+	trip    time.Duration // round, as last measured
+	last    uint64        // the Ping of farewell, or one after it; 0: it was not said yet
 }
 
 func newHeart(write func([]byte) error, deaf func() bool, measured func(time.Duration), pace *pace) *heart {
 	return &heart{
 		write: write, deaf: deaf, measured: measured, pace: pace, began: time.Now(),
-		hurried: make(chan struct{}, 1), answered: make(chan struct{}, 1), parted: make(chan struct{}, 1),
+		stirred: make(chan struct{}, 1), hurried: make(chan struct{}, 1), answered: make(chan struct{}, 1), parted: make(chan struct{}, 1),
 	}
 }
 
 // beat ends the link when it is dead. The connection has an idle timeout of its own, but that begins anew with what we
 // send, and knows nothing of an edge that is stuck.
 func (h *heart) beat(living context.Context) error {
-	checked := h.since() // Welcome has just come
+	asked := h.since() // Welcome has just come
 	for living.Err() == nil {
 		var err error
 		if lively, roused := h.pace.lively(); !lively {
 			err = h.listen(living, h.pace.rest(), roused)
-			checked = h.since()
+			asked = h.since()
 		} else {
 			patience := h.patience()
-			if h.wait(living, checked+pingEvery-h.since(), nil, nil) == hurried {
+			if h.due(living, asked) == hurried {
 				patience = h.short()
 			}
-			checked = h.since()
+			asked = h.since()
 			err = h.check(living, patience)
 		}
 		if err != nil {
@@ -60,6 +64,40 @@ func (h *heart) beat(living context.Context) error {
 		}
 	}
 	return nil
+}
+
+// due waits until it is time for the next Ping: pingEvery behind the one before, or, where anything has come since the
+// edge was last known to be silent and alive, as soon as nothing more comes. An edge that is killed under a stream of
+// callbacks does not say so, and the one that is started in its place says it only to those who send something. Where
+// bytes cost that has time.
+func (h *heart) due(living context.Context, asked time.Duration) event {
+	for {
+		h.idle.Store(true)
+		at, stirred := asked+pingEvery, h.stirred
+		if heard := time.Duration(h.heard.Load()); h.pace == nil && int64(heard) > h.settled.Load() {
+			at, stirred = min(at, heard+h.silence()), nil
+		}
+		left := at - h.since()
+		if left <= 0 {
+			return elapsed
+		}
+		switch e := h.wait(living, left, stirred, nil); e {
+		case ended, hurried:
+			return e
+		}
+	}
+}
+
+// knock sends Pings until stop. The edge answers them when it has said Welcome; if it was killed before it could, the
+// one that is started in its place answers with a reset.
+func (h *heart) knock(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var knocking sync.WaitGroup
+	knocking.Go(func() {
+		for h.wait(ctx, pingAgain, nil, nil) != ended && h.ping(0) == nil {
+		}
+	})
+	return func() { cancel(); knocking.Wait() }
 }
 
 // check asks for an answer, and returns when anything at all was heard after that. If nothing was for too long the link
@@ -165,6 +203,9 @@ func (h *heart) patience() time.Duration { return max(pongWithin, 2*h.rtt()+ping
 // short is the patience of one who doubts.
 func (h *heart) short() time.Duration { return max(time.Second, 3*h.rtt()) }
 
+// silence is how long nothing has to come for the edge to be silent.
+func (h *heart) silence() time.Duration { return max(pingAfter, h.rtt()) }
+
 func (h *heart) since() time.Duration { return time.Since(h.began) }
 
 func (h *heart) rtt() time.Duration {
@@ -174,8 +215,10 @@ func (h *heart) rtt() time.Duration {
 }
 
 func (h *heart) ping(wait time.Duration) error {
+	silent := h.since()-time.Duration(h.heard.Load()) >= h.silence()
 	h.mu.Lock()
 	h.nonce++
+	h.settles = silent
 	h.pinged = h.since() + wait
 	frame := wire.Append(nil, &wire.Ping{Nonce: h.nonce, Wait: wait})
 	select {
@@ -194,6 +237,9 @@ func (h *heart) pong(nonce uint64) {
 	newest, rtt := nonce == h.nonce && nonce != 0, h.since()-h.pinged
 	if newest {
 		signal(h.answered)
+		if h.settles {
+			h.settled.Store(int64(h.since()))
+		}
 	}
 	if h.last != 0 && nonce >= h.last {
 		signal(h.parted)
@@ -234,6 +280,9 @@ func (h hearing) Read(b []byte) (int, error) {
 	if n > 0 {
 		h.heart.heard.Store(int64(h.heart.since()))
 		h.heart.reads.Add(1)
+		if h.heart.idle.Load() && h.heart.idle.Swap(false) {
+			signal(h.heart.stirred)
+		}
 	}
 	return n, err
 }

@@ -85,7 +85,9 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 	}
 	l.conn.SetReadDeadline(asked.Add(welcomeWithin))
 	stop := whenDone(ctx, func() { l.conn.SetReadDeadline(time.Now()) })
+	enough := l.heart.knock(ctx)
 	frame, err := l.frames.Read()
+	enough()
 	if !stop() {
 		return split{}, ctx.Err()
 	}

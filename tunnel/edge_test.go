@@ -20,7 +20,7 @@ func (w *world) forge(serve func(say func(...wire.Frame), frames *wire.Reader)) 
 	socket := w.socket(edgeAddr)
 	conf := w.ca.server()
 	conf.NextProtos = []string{wire.ALPN}
-	tr := &quic.Transport{Conn: quiet{socket}}
+	tr := &quic.Transport{Conn: quiet{socket}, StatelessResetKey: (*quic.StatelessResetKey)(&w.key)}
 	listener, err := tr.Listen(conf, &quic.Config{InitialPacketSize: 1200, KeepAlivePeriod: time.Second})
 	if err != nil {
 		w.t.Fatal(err)
@@ -142,6 +142,29 @@ func TestAnEdgeThatNeverSaysWelcomeIsGivenUp(t *testing.T) {
 			t.Errorf("took %v to stop", took)
 		}
 		stop()
+	})
+}
+
+func TestAnEdgeThatIsKilledBeforeItSaysWelcomeCostsNoMoreThanAnyOther(t *testing.T) {
+	inWorld(t, func(w *world) {
+		asked := make(chan bool, 10)
+		stop := w.forge(func(say func(...wire.Frame), frames *wire.Reader) {
+			frames.Read()
+			asked <- true
+		})
+		s := newSink()
+		c := w.sidecar("duka", s)
+		<-asked
+		time.Sleep(500 * time.Millisecond)
+		w.dropping(everything)
+		stop()
+		w.dropping(nil)
+		time.Sleep(700 * time.Millisecond)
+		e := w.edge()
+		w.history.add("duka", 1, "")
+		t.Logf("delivered %v after the restart", w.delivered(500*time.Millisecond, s, callbacks(1, 1, "")))
+		c.stop()
+		e.stop()
 	})
 }
 

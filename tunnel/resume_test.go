@@ -144,6 +144,33 @@ func TestARestartedEdgeIsNoticedAtOnce(t *testing.T) {
 	})
 }
 
+func TestAnEdgeThatIsRestartedUnderAStreamOfEntriesIsNoticedSooner(t *testing.T) {
+	overBoth(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s)
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		n := 0
+		var most time.Duration
+		for i := range 15 {
+			for range 20 + i {
+				n++
+				w.history.add("duka", 1, "")
+				time.Sleep(90 * time.Millisecond)
+			}
+			e.kill()
+			time.Sleep(time.Duration(i) * 70 * time.Millisecond)
+			n++
+			w.history.add("duka", 1, "")
+			e = w.edge()
+			// A Ping 250 ms after the last entry; where an edge that is not there yet refuses TCP, the next try.
+			most = max(most, w.delivered(time.Second, s, callbacks(1, n, "")))
+		}
+		t.Logf("delivered %v after the restart at worst", most)
+		c.stop()
+		e.stop()
+	})
+}
+
 func TestADrainingEdgeSendsItsSidecarsAwayAndTheyComeBackAtOnce(t *testing.T) {
 	overBoth(t, func(w *world) {
 		e, s := w.edge(), newSink()

@@ -83,7 +83,7 @@ func TestANetworkThatBlinksCostsNoLink(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			w.move(netip.Addr{})
 			w.history.add("duka", 1, "")
-			time.Sleep(1100*time.Millisecond + time.Duration(i)*77*time.Millisecond)
+			time.Sleep(1100*time.Millisecond + time.Duration(i)*65*time.Millisecond) // a Ping unanswered for 2.5 s ends a link
 			w.move(home)
 			w.delivered(time.Second, s, callbacks(1, i+1, ""))
 		}

@@ -61,6 +61,7 @@ type Endpoint struct {
 // The clocks of a link.
 const (
 	pingEvery       = 2 * time.Second         // the client's Ping
+	pingAfter       = 250 * time.Millisecond  // the client's Ping, when the edge falls silent, or a round trip if that is longer
 	pingAgain       = 300 * time.Millisecond  // after a Ping that nothing answered, or three round trips
 	pongWithin      = 2500 * time.Millisecond // past a Ping, with not a byte heard, the link is dead: 4.5 s after a cut at worst
 	idleTimeout     = 4 * time.Second         // without any packet, over QUIC

@@ -155,7 +155,7 @@
 //	0x07 Call      reserved: edge → sidecar, a question with an id and a deadline (validation, lookup, bill)
 //	0x08 Reply     reserved: sidecar → edge, its answer
 //
-// A Ping is answered at once, unless it says wait. Then the Pong comes so much later: a sidecar that asks so and keeps
+// A Ping may follow Hello at once, and is answered after Welcome. Else it is answered at once, unless it says wait. Then the Pong comes so much later: a sidecar that asks so and keeps
 // silent meanwhile learns whether whatever is on the way (NAT, a firewall) still lets the edge speak first after such a
 // silence, as it will have to with a callback. While a Pong waits, another Ping with wait takes its place.
 //
