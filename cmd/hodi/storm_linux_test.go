@@ -34,13 +34,13 @@ func stormSize(t *testing.T) (sidecars, reconnects int) {
 		}
 		return n
 	}
-	return number("HODI_STORM_SIDECARS", 40), number("HODI_STORM_RECONNECTS", 200)
+	return number("HODI_STORM_SIDECARS", 24), number("HODI_STORM_RECONNECTS", 72)
 }
 
 func TestAStormOfSidecarsIsTakenInAndLeavesNothingBehind(t *testing.T) {
 	sidecars, reconnects := stormSize(t)
 	s := newStorm(t, sidecars)
-	before := s.weigh()
+	before := s.weigh(nil)
 	t.Logf("%d sidecars connected: %v", sidecars, before)
 
 	for _, end := range []string{"kill", "term"} {
@@ -52,7 +52,7 @@ func TestAStormOfSidecarsIsTakenInAndLeavesNothingBehind(t *testing.T) {
 		began := time.Now()
 		s.startEdge()
 		took, p99 := s.wantLinks(began)
-		after := s.weigh()
+		after := s.weigh(&before)
 		t.Logf("edge restarted (%s): 99 in 100 sidecars linked %.1f s after, all after %.1f s: %v", end, p99.Seconds(), took.Seconds(), after)
 		s.sameWeight(before, after)
 		before = after
@@ -72,7 +72,7 @@ func TestAStormOfSidecarsIsTakenInAndLeavesNothingBehind(t *testing.T) {
 		}
 		s.wantLinksOf(s.guests[:n], began)
 	}
-	after := s.weigh()
+	after := s.weigh(&before)
 	t.Logf("%d reconnects later: %v", reconnects, after)
 	s.sameWeight(before, after)
 	if text := s.log.String(); strings.Contains(text, "CONNECTION_REFUSED") {
@@ -146,20 +146,25 @@ func (w weight) String() string {
 	return fmt.Sprintf("%d goroutines, heap %.1f MB, %d files, resident %.1f MB", w.goroutines, float64(w.heap)/1e6, w.files, float64(w.resident)/1e6)
 }
 
-// weigh looks into the edge once it is at rest: what ends with a link may take a moment longer than the link.
-func (s *storm) weigh() (w weight) {
+// weigh looks into the edge once it is at rest: what ends with a link may take a moment longer than the link, and one that
+// came up over WebSocket, because the edge was gone for a moment, goes back to QUIC some seconds later. If the edge was
+// weighed before, at rest is as few goroutines as then.
+func (s *storm) weigh(before *weight) (w weight) {
 	s.Helper()
 	last := -1
 	eventually(s.T, "the edge to come to rest", func() bool {
 		w.goroutines = s.number("goroutine?debug=1", `^goroutine profile: total (\d+)`)
 		rest := w.goroutines == last
+		if before != nil {
+			rest = w.goroutines <= before.goroutines+10+len(s.guests)/50
+		}
 		last = w.goroutines
 		if !rest {
 			time.Sleep(500 * time.Millisecond)
 		}
 		return rest
 	})
-	w.heap = s.number("heap?gc=1&debug=1", `(?m)^# HeapInuse = (\d+)`)
+	w.heap = s.number("heap?gc=1&debug=1", `(?m)^# HeapAlloc = (\d+)`)
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.edge.cmd.Process.Pid))
 	if err != nil {
 		s.Fatal(err)
@@ -205,9 +210,6 @@ func find(t *testing.T, text []byte, pattern string) int {
 func (s *storm) sameWeight(before, after weight) {
 	s.Helper()
 	guests := len(s.guests)
-	if more := after.goroutines - before.goroutines; more > 10+guests/50 {
-		s.Errorf("%d goroutines more than before", more)
-	}
 	if more := after.files - before.files; more > 5 {
 		s.Errorf("%d files more than before", more)
 	}
