@@ -20,9 +20,11 @@ import (
 //	                   ├─ try ───────────── the edge answers ─── handshake done: this one says Hello
 //	                             ├─ try ────────────────┤ closed, it came second
 //
-// These are tries over QUIC. As soon as one of them has failed, tries over WebSocket begin on the same schedule: behind
-// the 1.5 s where UDP is dropped, and at once where it is refused. Where the last link was over WebSocket they begin
-// together. One over WebSocket that finishes has shown that the edge is there, and gives QUIC a last chance.
+// These are tries over QUIC. As soon as one of them has failed without a word, tries over WebSocket begin on the same
+// schedule: behind the 1.5 s where UDP is dropped, and at once where it is refused. Where QUIC is answered they begin
+// 2.5 s after that: an edge that is slow because many come at once would be slower still. Where the last link was over
+// WebSocket they begin together. One over WebSocket that finishes has shown that the edge is there, and gives QUIC a last
+// chance.
 //
 // Where a round trip takes longer than a try is given, none would ever succeed. So when as many as run at a time have
 // ended without a word, one of the places is for tries that are given more, and the others make up for it.
@@ -31,10 +33,11 @@ const (
 	tryLatest  = 600 * time.Millisecond
 	tryAtOnce  = 3                       // tries at a time, of each kind
 	tryWithin  = 1500 * time.Millisecond // for the edge's first packet; then until the handshake ends
+	tryHope    = time.Second             // from the answer to a try to the next try
 	tryLong    = 6 * time.Second         // for that of one try at a time, when others were silent
 	tryShort   = time.Second             // for that of the others then
 
-	webAfter   = 2500 * time.Millisecond // WebSockets are tried also where QUIC is answered and comes to no end
+	webAfter   = 2500 * time.Millisecond // from the answer to a try over QUIC: for networks that let first packets through and no others
 	lastChance = 300 * time.Millisecond  // for QUIC to be answered, when it is not known to be blocked
 	lastWait   = time.Second             // for its handshake, where it was
 
@@ -56,8 +59,9 @@ var (
 
 // lane is the tries of one kind, in one race.
 type lane struct {
-	try     func(ctx context.Context, heard *atomic.Bool, within time.Duration) (conn, error)
+	try     func(ctx context.Context, v *voice, within time.Duration) (conn, error)
 	begun   bool
+	hoping  bool // a try has been answered: no other begins for a while
 	due     *time.Timer
 	next    <-chan time.Time // nil: not begun, or all places are taken
 	running map[*attempt]bool
@@ -69,12 +73,24 @@ type lane struct {
 type attempt struct {
 	lane  *lane
 	long  bool
-	heard atomic.Bool // something came back
+	voice voice
 	conn  conn
 	err   error
 }
 
-func newLane(try func(context.Context, *atomic.Bool, time.Duration) (conn, error)) *lane {
+// voice is whether anything came back.
+type voice struct {
+	heard atomic.Bool
+	first chan struct{} // is told of the first time; nil: nobody is
+}
+
+func (v *voice) hear() {
+	if !v.heard.Load() && !v.heard.Swap(true) && v.first != nil {
+		signal(v.first)
+	}
+}
+
+func newLane(try func(context.Context, *voice, time.Duration) (conn, error)) *lane {
 	return &lane{try: try, due: idleTimer(), running: make(map[*attempt]bool)}
 }
 
@@ -86,7 +102,7 @@ func idleTimer() *time.Timer {
 
 // begin makes the next try due now.
 func (l *lane) begin() {
-	l.begun = true
+	l.begun, l.hoping = true, false
 	l.due.Reset(0)
 	l.next = l.due.C
 }
@@ -94,7 +110,7 @@ func (l *lane) begin() {
 // promising reports whether a try has been answered.
 func (l *lane) promising() bool {
 	for a := range l.running {
-		if a.heard.Load() {
+		if a.voice.heard.Load() {
 			return true
 		}
 	}
@@ -117,6 +133,10 @@ type race struct {
 	udp     *lane
 	web     *lane
 	results chan *attempt // with room for all that run, so none waits to be heard
+	voices  chan struct{} // a try has been answered
+	late    *time.Timer   // for WebSockets to be tried whatever QUIC does
+	heard   bool          // QUIC was answered
+	overdue bool          // late has come
 	trying  context.Context
 	giveUp  context.CancelFunc // all of them
 
@@ -132,6 +152,7 @@ func (c *Client) dial(ctx context.Context, lost time.Time) (conn, error) {
 	r := &race{
 		client: c, lost: lost, blocked: c.notQUIC(), patience: idleTimer(),
 		udp: newLane(c.tryQUIC), web: newLane(c.tryWebSocket), results: make(chan *attempt, 2*tryAtOnce),
+		voices: make(chan struct{}, 1), late: time.NewTimer(webAfter),
 	}
 	if c.Status().RTT > tryShort { // as it was on the last link
 		r.udp.silent, r.web.silent = tryAtOnce, tryAtOnce
@@ -149,8 +170,6 @@ func (r *race) run(ctx context.Context) (conn, error) {
 	if r.blocked != "" {
 		r.web.begin()
 	}
-	late := time.NewTimer(webAfter)
-	defer late.Stop()
 	for {
 		_, roused := r.client.metered().lively()
 		select {
@@ -175,7 +194,11 @@ func (r *race) run(ctx context.Context) (conn, error) {
 			}
 			r.waited = true
 			r.patience.Reset(lastWait)
-		case <-late.C:
+		case <-r.voices:
+			r.hope(r.udp)
+			r.hope(r.web)
+		case <-r.late.C:
+			r.overdue = true
 			r.beginWeb()
 		case <-here.left:
 			here = r.client.here()
@@ -204,14 +227,34 @@ func (r *race) start(l *lane) {
 		l.next = nil
 		return
 	}
-	a, ctx := &attempt{lane: l}, r.trying
+	if l == r.web && r.udp.hoping && !r.overdue {
+		l.due.Reset(tryLatest)
+		return
+	}
+	l.hoping = false
+	a, ctx := &attempt{lane: l, voice: voice{first: r.voices}}, r.trying
 	within, wait := r.schedule(a)
 	l.running[a] = true
 	go func() {
-		a.conn, a.err = l.try(ctx, &a.heard, within)
+		a.conn, a.err = l.try(ctx, &a.voice, within)
 		r.results <- a
 	}()
 	l.due.Reset(wait)
+}
+
+// hope gives a lane of which a try has been answered time for that one: when an edge comes back to many sidecars, what it
+// is busy with is handshakes, and each sidecar needs one.
+func (r *race) hope(l *lane) {
+	if l.hoping || !l.promising() {
+		return
+	}
+	l.hoping = true
+	l.due.Reset(tryHope)
+	l.next = l.due.C
+	if l == r.udp && !r.heard && !r.overdue {
+		r.heard = true
+		r.late.Reset(webAfter)
+	}
 }
 
 // schedule is how long the try may hear nothing, and when the next one begins.
@@ -243,7 +286,13 @@ func (r *race) failed(a *attempt) {
 		l.silent = 0
 	}
 	l.next = l.due.C
-	r.beginWeb()
+	if l.hoping && !l.promising() {
+		l.hoping = false
+		l.due.Reset(between(trySoonest, tryLatest))
+	}
+	if !a.voice.heard.Load() && !r.udp.promising() {
+		r.beginWeb()
+	}
 }
 
 // withoutOurPort is what an error says, but for the port that the system gave to this try ("192.0.2.7:51234->..."): by it
@@ -279,12 +328,14 @@ func (r *race) won(a *attempt) conn {
 		return nil
 	}
 	r.spare = a.conn
-	if r.blocked != "" && !r.udp.promising() {
+	if r.blocked != "" && !r.udp.promising() || r.heard && r.overdue {
 		return r.settle()
 	}
 	r.web.due.Stop()
 	r.web.next = nil
-	r.udp.begin()
+	if !r.udp.promising() {
+		r.udp.begin()
+	}
 	r.patience.Reset(lastChance)
 	return nil
 }
@@ -300,7 +351,7 @@ func (r *race) settle() conn {
 // end gives up what still runs, and waits for it.
 func (r *race) end() {
 	r.giveUp()
-	for _, t := range []*time.Timer{r.udp.due, r.web.due, r.patience} {
+	for _, t := range []*time.Timer{r.udp.due, r.web.due, r.patience, r.late} {
 		t.Stop()
 	}
 	for n := len(r.udp.running) + len(r.web.running); n > 0; n-- {
@@ -316,10 +367,10 @@ func (r *race) end() {
 const cameSecond = "came second"
 
 // patiently bounds a try: it is given up when nothing was heard in time.
-func patiently(ctx context.Context, heard *atomic.Bool, within time.Duration) (context.Context, context.CancelFunc) {
+func patiently(ctx context.Context, v *voice, within time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	patience := time.AfterFunc(within, func() {
-		if !heard.Load() {
+		if !v.heard.Load() {
 			cancel(errSilent)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +11,7 @@ import (
 // packets through and no others. They are seldom: a network that blocks UDP does so for years, and a probe of it costs
 // some 5 kB.
 const (
-	probeFirst   = 5 * time.Second // of the first link over WebSocket: it may have come before QUIC by chance
+	probeFirst   = 10 * time.Second // of the first link over WebSocket: it may have come before QUIC by chance
 	probeOften   = time.Minute
 	probeRare    = 8 * time.Minute // each wait is twice the one before, to this
 	probeMetered = time.Hour       // to this, where bytes cost
@@ -85,7 +84,7 @@ func (l *clientLink) probe(ctx context.Context, move context.CancelCauseFunc) er
 			due.Stop()
 		case <-due.C:
 		}
-		conn, err := c.tryQUIC(ctx, new(atomic.Bool), tryWithin)
+		conn, err := c.tryQUIC(ctx, new(voice), tryWithin)
 		if err == nil {
 			c.log().Info("QUIC works: the link moves there", "edge", c.Edge)
 			l.next = conn
@@ -112,7 +111,7 @@ func (c *Client) probeWait() time.Duration {
 	if wait == 0 {
 		wait = probeFirst
 	}
-	return between(wait*3/4, wait*5/4)
+	return between(wait/2, wait*3/2) // so that many who have lost QUIC together do not come back together
 }
 
 func (c *Client) stillBlocked(why string) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -17,8 +16,8 @@ import (
 
 // tryQUIC makes one socket and one handshake. It gives up when ctx ends, when nothing was heard in time, or when UDP is
 // refused.
-func (c *Client) tryQUIC(ctx context.Context, heard *atomic.Bool, within time.Duration) (_ conn, err error) {
-	ctx, giveUp := patiently(ctx, heard, within)
+func (c *Client) tryQUIC(ctx context.Context, v *voice, within time.Duration) (_ conn, err error) {
+	ctx, giveUp := patiently(ctx, v, within)
 	defer giveUp()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -34,7 +33,7 @@ func (c *Client) tryQUIC(ctx context.Context, heard *atomic.Bool, within time.Du
 	if to, ok := addr.(*net.UDPAddr); ok && c.Listen == nil {
 		defer scout(to, func(err error) { cancel(fmt.Errorf("%w: %w", errRefused, err)) })()
 	}
-	tr := &quic.Transport{Conn: withEar(socket, heard)}
+	tr := &quic.Transport{Conn: withEar(socket, v)}
 	release := func() {
 		tr.Close()
 		socket.Close()
@@ -128,47 +127,47 @@ func resolveUDP(ctx context.Context, hostport string) (net.Addr, error) {
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: n, Zone: ip.Zone()}, nil
 }
 
-// withEar is the same socket, and sets heard as soon as a packet comes in. A UDP socket stays one that quic-go can read
+// withEar is the same socket, and says so as soon as a packet comes in. A UDP socket stays one that quic-go can read
 // and write in batches.
-func withEar(pc net.PacketConn, heard *atomic.Bool) net.PacketConn {
+func withEar(pc net.PacketConn, v *voice) net.PacketConn {
 	if udp, ok := pc.(*net.UDPConn); ok {
-		return &udpEar{UDPConn: udp, batch: ipv4.NewPacketConn(udp), heard: heard}
+		return &udpEar{UDPConn: udp, batch: ipv4.NewPacketConn(udp), voice: v}
 	}
-	return &ear{PacketConn: pc, heard: heard}
+	return &ear{PacketConn: pc, voice: v}
 }
 
 type udpEar struct {
 	*net.UDPConn
 	batch *ipv4.PacketConn // for IPv6 just as well
-	heard *atomic.Bool
+	voice *voice
 }
 
 func (e *udpEar) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	n, err := e.batch.ReadBatch(ms, flags)
-	note(e.heard, err)
+	note(e.voice, err)
 	return n, err
 }
 
 func (e *udpEar) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	n, oobn, flags, addr, err = e.UDPConn.ReadMsgUDP(b, oob)
-	note(e.heard, err)
+	note(e.voice, err)
 	return n, oobn, flags, addr, err
 }
 
 func (e *udpEar) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.UDPConn.ReadFrom(b)
-	note(e.heard, err)
+	note(e.voice, err)
 	return n, addr, err
 }
 
 type ear struct {
 	net.PacketConn
-	heard *atomic.Bool
+	voice *voice
 }
 
 func (e *ear) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.PacketConn.ReadFrom(b)
-	note(e.heard, err)
+	note(e.voice, err)
 	return n, addr, err
 }
 
@@ -187,8 +186,8 @@ func (e *ear) SetWriteBuffer(n int) error {
 	return nil
 }
 
-func note(heard *atomic.Bool, err error) {
-	if err == nil && !heard.Load() {
-		heard.Store(true)
+func note(v *voice, err error) {
+	if err == nil {
+		v.hear()
 	}
 }

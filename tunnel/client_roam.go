@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -69,7 +68,7 @@ func (l *clientLink) roam(living context.Context) error {
 // migrate goes on over another socket, once the edge has answered there. The socket is closed with the connection: also
 // when it fails, which leaves the connection where it was.
 func (q *quicConn) migrate(ctx context.Context, socket net.PacketConn) error {
-	tr := &quic.Transport{Conn: withEar(socket, new(atomic.Bool))}
+	tr := &quic.Transport{Conn: withEar(socket, new(voice))}
 	release := func() {
 		tr.Close()
 		socket.Close()

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -28,8 +27,8 @@ const (
 
 // tryWebSocket makes one TCP connection, through a proxy where there is one, and on it the handshakes of TLS and
 // WebSocket. Nobody but the edge can finish them: what a proxy or a captive portal answers is not believed.
-func (c *Client) tryWebSocket(ctx context.Context, heard *atomic.Bool, within time.Duration) (_ conn, err error) {
-	ctx, giveUp := patiently(ctx, heard, within)
+func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duration) (_ conn, err error) {
+	ctx, giveUp := patiently(ctx, v, within)
 	defer giveUp()
 	ctx, cancel := context.WithTimeoutCause(ctx, webWithin, errSilent)
 	defer cancel()
@@ -43,7 +42,7 @@ func (c *Client) tryWebSocket(ctx context.Context, heard *atomic.Bool, within ti
 		err = fmt.Errorf("tunnel: dial %s over WebSocket: %w", c.Edge, err)
 	}()
 
-	tcp, err := c.reach(ctx, heard)
+	tcp, err := c.reach(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +80,7 @@ func (c *Client) tryWebSocket(ctx context.Context, heard *atomic.Bool, within ti
 }
 
 // reach makes the TCP connection.
-func (c *Client) reach(ctx context.Context, heard *atomic.Bool) (net.Conn, error) {
+func (c *Client) reach(ctx context.Context, v *voice) (net.Conn, error) {
 	var by *url.URL
 	if c.Proxy != nil {
 		var err error
@@ -92,7 +91,7 @@ func (c *Client) reach(ctx context.Context, heard *atomic.Bool) (net.Conn, error
 	if by == nil {
 		tcp, err := c.dialTCP(ctx, c.Edge)
 		if err == nil {
-			heard.Store(true)
+			v.hear()
 		}
 		return tcp, err
 	}
@@ -105,7 +104,7 @@ func (c *Client) reach(ctx context.Context, heard *atomic.Bool) (net.Conn, error
 	if err != nil {
 		return nil, fmt.Errorf("proxy %s: %w", at, err)
 	}
-	heard.Store(true)
+	v.hear()
 	stop := whenDone(ctx, func() { tcp.Close() })
 	through := tcp
 	switch by.Scheme {

@@ -187,8 +187,8 @@ func (d *door) open() (leave func(), ok bool) {
 }
 
 // crowded asks newcomers to show that they are where they claim to be, once there are many of them: it costs a round
-// trip, and takes forged addresses out of the crowd.
-func (d *door) crowded(net.Addr) bool { return d.waiting.Load() > maxPending/8 }
+// trip, and takes out of the crowd forged addresses, and tries that a sidecar has given up while we were away.
+func (d *door) crowded(net.Addr) bool { return d.waiting.Load() > crowd }
 
 // known takes the connection with this context out of the count.
 func known(ctx context.Context) {

@@ -81,6 +81,7 @@ const (
 	applyMax   = 512       // entries in one Apply
 	applyBytes = 1 << 20   // bytes of entries in one Apply
 	maxPending = 4096      // connections that have not said who they are
+	crowd      = 64        // of these; past it a handshake begins with a proof of address
 
 	serverReadAhead = 512 // bytes: a sidecar says little
 )

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -36,6 +39,32 @@ func TestWhereUDPIsDroppedThereIsALinkWithinThreeSeconds(t *testing.T) {
 		e = w.edge()
 		w.soon(3*time.Second, "the next Ping shows that the edge was restarted", func() bool { return !c.Status().Connected })
 		t.Logf("delivered %v after the link was lost", w.delivered(time.Second, s, callbacks(1, 11, "")))
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestWhereQUICIsAnsweredAndComesToNoEndTheLinkIsOverWebSocket(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var mu sync.Mutex
+		came := make(map[string]int)
+		w.dropping(func(p simnet.Packet) bool {
+			if to := p.To.String(); to != edgeAddr.String() && len(p.Data) > 0 {
+				mu.Lock()
+				defer mu.Unlock()
+				came[to]++
+				return came[to] > 1
+			}
+			return false
+		})
+		e, s := w.edge(), newSink()
+		w.history.add("duka", 10, "")
+		c := w.sidecar("duka", s)
+		t.Logf("delivered after %v", w.delivered(3*time.Second, s, callbacks(1, 10, "")))
+		if status := c.Status(); status.Transport != tunnel.TransportWebSocket {
+			t.Errorf("status %+v", status)
+		}
+		w.dropping(nil)
 		c.stop()
 		e.stop()
 	})

@@ -146,9 +146,9 @@ func (w weight) String() string {
 	return fmt.Sprintf("%d goroutines, heap %.1f MB, %d files, resident %.1f MB", w.goroutines, float64(w.heap)/1e6, w.files, float64(w.resident)/1e6)
 }
 
-// weigh looks into the edge once it is at rest: what ends with a link may take a moment longer than the link, and one that
-// came up over WebSocket, because the edge was gone for a moment, goes back to QUIC some seconds later. If the edge was
-// weighed before, at rest is as few goroutines as then.
+// weigh looks into the edge once it is at rest: what ends with a link may take a moment longer than the link, a handshake
+// that nobody goes on with some seconds, and a link that came up over WebSocket, because the edge was gone for a moment,
+// goes back to QUIC some seconds later. If the edge was weighed before, at rest is as few goroutines as then.
 func (s *storm) weigh(before *weight) (w weight) {
 	s.Helper()
 	last := -1
