@@ -283,7 +283,7 @@ func (r *replay) cut(during *step) {
 	r.open("all, and half of the last write", false, r.disk.after(true, func(s step, _ bool) int { return torn(s) }))
 	if during.order%8 == 0 {
 		r.open("some of what is not certain", false, r.disk.after(during.order%16 == 0, func(s step, _ bool) int {
-			if (s.order/2*0x9e3779b1>>7)&1 == 0 {
+			if (uint64(s.order/2)*0x9e3779b1>>7)&1 == 0 {
 				return 0
 			}
 			return torn(s)

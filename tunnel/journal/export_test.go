@@ -7,16 +7,16 @@ import (
 
 // FillDisk lets the file grow by no more than so many pages, as if the disk had no more room; 0 lifts that.
 func (s *SQLite) FillDisk(pages int) error {
-	var have int
+	var have int64
 	row := s.writer.conn.QueryRowContext(background, `PRAGMA page_count`)
 	if err := row.Scan(&have); err != nil {
 		return err
 	}
-	limit := have + pages
+	limit := have + int64(pages)
 	if pages == 0 {
 		limit = 1<<32 - 2
 	}
-	return s.writer.conn.QueryRowContext(background, `PRAGMA max_page_count = `+strconv.Itoa(limit)).Scan(&have)
+	return s.writer.conn.QueryRowContext(background, `PRAGMA max_page_count = `+strconv.FormatInt(limit, 10)).Scan(&have)
 }
 
 // Synchronous is when the writer waits for the disk: 2 is at every commit.
