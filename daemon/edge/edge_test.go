@@ -321,9 +321,10 @@ func (w *world) mustNotLog(secrets ...string) {
 func TestNoSecretIsInALog(t *testing.T) {
 	w := start(t, edge.Config{Limits: limited})
 	key := path(w.callback)[3:]
-	for _, body := range []string{"{}", strings.Repeat("x", 300<<10), strings.Repeat("x", 3000)} {
+	for _, body := range []string{"{}", strings.Repeat("x", 3000)} {
 		w.post(w.callback+"/"+ref, body)
 	}
+	w.raw(fmt.Sprintf("POST %s/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path(w.callback), ref, 300<<10, strings.Repeat("x", 300<<10)))
 	w.raw(fmt.Sprintf("GET /c/%s HTTP/1.1\r\nHost: x\r\n\r\n", key))
 	w.raw(fmt.Sprintf("POST /c/%s HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", key))
 	w.stop()
