@@ -64,7 +64,7 @@ func (e *Entry) size() int {
 func (e *Entry) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, e.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Received.UnixMilli()))
-	b = append(b, byte(e.Kind))
+	b = append(b, byte(e.Source)<<4|byte(e.Kind))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(e.Ref)))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(e.Remote)))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Header)))
@@ -77,7 +77,8 @@ func (e *Entry) append(b []byte) []byte {
 func (e *Entry) decode(b body) body {
 	e.Seq = b.uint64()
 	e.Received = b.time()
-	e.Kind = Kind(b.uint8())
+	what := b.uint8()
+	e.Kind, e.Source = Kind(what&nibble), Source(what>>4)
 	ref, remote, header := b.uint16(), b.uint16(), b.uint32()
 	e.Ref = string(b.bytes(int(ref)))
 	e.Remote = string(b.bytes(int(remote)))

@@ -101,6 +101,14 @@
 // Order of arrival is therefore not the order of numbers. Where it matters which of two callbacks came last (two failures
 // of one payment), the numbers decide.
 //
+// # The source
+//
+// Safaricom signs nothing. It publishes twelve addresses that it posts from, and the edge is the one that sees where a
+// callback came from, or asks a proxy that it trusts. So it says what it thinks with each entry, in the upper half of the
+// byte whose lower half is the kind (entries of edges that did not judge have 0 there). Whether a callback is believed is
+// the sidecar's affair, with one exception: 3 is the word of the edge's operator that a callback from elsewhere must not
+// settle anything. It is stored and sent like any other.
+//
 // # Frames
 //
 // All integers are big-endian. Times are Unix milliseconds in 64 bits, signed.
@@ -132,12 +140,14 @@
 //	0x03 Entry     edge → sidecar      length 25 + ref + remote + header + body, at most 393216
 //	        0  u64  seq
 //	        8  i64  received
-//	       16  u8   kind               1 notice; 6 lost; 2 validation, 3 lookup, 4 bill, 5 canary are reserved
+//	       16  u4   source             what the edge thinks of the poster's address, see below: 0 not judged, 1 known,
+//	                                   2 unknown, 3 unknown and not to be believed
+//	           u4   kind               1 notice; 6 lost; 2 validation, 3 lookup, 4 bill, 5 canary are reserved
 //	       17  u16  length of ref
 //	       19  u16  length of remote
 //	       21  u32  length of header
 //	       25       ref                what stood behind the key in the address
-//	                remote             the poster's address and port, as text
+//	                remote             the poster's address, and port where it is known, as text
 //	                header             as posted: "Name: value\r\n" for each, no empty line at the end
 //	                body               as posted: the rest of the frame
 //

@@ -25,6 +25,7 @@ const (
 	MaxWelcome  = 4 << 10   // body of a Welcome
 	MaxToken    = 1 << 10   // token in a Hello
 	MaxCallback = 2 << 10   // callback base in a Welcome
+	nibble      = 15        // kind and source of an Entry share a byte
 	pingSize    = 28        // body of a Ping: 32 bytes with its header
 )
 
@@ -90,6 +91,18 @@ const (
 	KindLost       Kind = 6 // the edge's own: it had stored a callback by this number, and its disk lost it
 )
 
+// Source is what the edge thinks of the address that a callback came from. It is no proof either way: Safaricom signs
+// nothing, and its own sandbox has been seen to post from elsewhere.
+type Source uint8
+
+// The verdicts.
+const (
+	SourceUnjudged Source = 0 // the edge did not look, or is of a version that did not
+	SourceKnown    Source = 1 // one of Safaricom's, or of those that the edge's operator added
+	SourceUnknown  Source = 2 // another
+	SourceEnforced Source = 3 // another, and the edge's operator wants such callbacks not to be believed
+)
+
 // Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping or *Pong.
 type Frame interface {
 	Type() Type
@@ -119,10 +132,11 @@ type Welcome struct {
 type Entry struct {
 	Seq      uint64
 	Received time.Time // in milliseconds
-	Kind     Kind
-	Ref      string // what stood behind the key in the address; "" if nothing did
-	Remote   string // address of the poster
-	Header   []byte // "Name: value\r\n" lines
+	Kind     Kind      // at most 15
+	Source   Source    // at most 15
+	Ref      string    // what stood behind the key in the address; "" if nothing did
+	Remote   string    // address of the poster, with its port where that is known
+	Header   []byte    // "Name: value\r\n" lines
 	Body     []byte
 }
 
@@ -190,6 +204,9 @@ func check(f Frame, n int) error {
 			return fmt.Errorf("wire: welcome with a callback base of %d bytes, over the limit of %d", len(f.Callback), MaxCallback)
 		}
 	case *Entry:
+		if f.Kind > nibble || f.Source > nibble {
+			return fmt.Errorf("wire: entry of kind %d and source %d, over the limit of %d", f.Kind, f.Source, nibble)
+		}
 		if len(f.Ref) > math.MaxUint16 || len(f.Remote) > math.MaxUint16 {
 			return fmt.Errorf("wire: entry with a ref of %d and a remote address of %d bytes, over the limit of %d", len(f.Ref), len(f.Remote), math.MaxUint16)
 		}
@@ -232,6 +249,20 @@ func (t Type) String() string {
 		return "reply"
 	}
 	return fmt.Sprintf("frame type %#02x", uint8(t))
+}
+
+func (s Source) String() string {
+	switch s {
+	case SourceUnjudged:
+		return "not judged"
+	case SourceKnown:
+		return "known"
+	case SourceUnknown:
+		return "unknown"
+	case SourceEnforced:
+		return "not believed"
+	}
+	return fmt.Sprintf("source %d", uint8(s))
 }
 
 func (c CloseCode) String() string {

@@ -64,6 +64,7 @@ func (s said) frame(t testing.TB) Frame {
 		Time, Received           time.Time
 		Callback, Ref, Remote    string
 		Kind                     Kind
+		Source                   Source
 		Header, Body             string
 	}
 	d := json.NewDecoder(strings.NewReader(s.facts))
@@ -87,7 +88,7 @@ func (s said) frame(t testing.TB) Frame {
 	case "welcome":
 		return &Welcome{f.Epoch, f.Oldest, f.Head, f.Time, f.Callback}
 	case "entry":
-		return &Entry{f.Seq, f.Received, f.Kind, f.Ref, f.Remote, []byte(f.Header), []byte(f.Body)}
+		return &Entry{f.Seq, f.Received, f.Kind, f.Source, f.Ref, f.Remote, []byte(f.Header), []byte(f.Body)}
 	case "ack":
 		return &Ack{f.Seq}
 	case "ping":
@@ -100,7 +101,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex"} {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
@@ -186,6 +187,27 @@ func TestAPromisedLengthCostsNoMemory(t *testing.T) {
 	}
 }
 
+// What edges wrote before they judged is on disks, and its checksums are in cursors.
+func TestAnEntryThatWasNotJudgedHasTheBytesItAlwaysHad(t *testing.T) {
+	e := Entry{Seq: 7, Received: time.UnixMilli(5).UTC(), Kind: KindNotice, Remote: "r", Body: []byte("b")}
+	if b := e.AppendBody(nil); b[16] != byte(KindNotice) {
+		t.Errorf("the byte of its kind is %#02x", b[16])
+	}
+	old := e.Sum()
+	for _, e.Source = range []Source{SourceKnown, SourceUnknown, SourceEnforced, nibble} {
+		again, err := ParseEntry(e.AppendBody(nil))
+		if err != nil || again.Kind != KindNotice || again.Source != e.Source {
+			t.Errorf("%v, kind %d came back as %v, kind %d: %v", e.Source, e.Kind, again.Source, again.Kind, err)
+		}
+		if e.Sum() == old {
+			t.Errorf("the checksum does not tell %v from one that was not judged", e.Source)
+		}
+	}
+	if e.Source++; e.Check() == nil {
+		t.Error("a source that does not fit into its half of a byte passes Check")
+	}
+}
+
 func TestTheLongestEntryTravels(t *testing.T) {
 	want := &Entry{Seq: 1, Received: time.UnixMilli(1).UTC(), Kind: KindNotice, Header: bytes.Repeat([]byte("h"), 64<<10)}
 	want.Body = bytes.Repeat([]byte("b"), MaxFrame-want.size())
@@ -216,7 +238,7 @@ func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
 
 // FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
 func FuzzReader(f *testing.F) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "refused.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "refused.hex"} {
 		streams := map[string][]byte{}
 		for _, s := range conversation(f, file) {
 			f.Add(s.bytes)
