@@ -43,7 +43,7 @@ func backupEdge(c *cli.Context) error {
 		return err
 	}
 	return writeBackup(c, "edge", func(w io.Writer) (backup.About, error) {
-		return edge.Backup(c.Context, s.Data, c.App.Version, w)
+		return edge.Backup(c.Context, s.Data, operator(), c.App.Version, w)
 	})
 }
 
@@ -137,7 +137,7 @@ func restoreEdge(c *cli.Context) error {
 		return err
 	}
 	done, err := restoreFrom(c, s.Data, func(r io.Reader) (backup.Restored, error) {
-		return edge.Restore(c.Context, s.Data, r, c.Bool("replace"))
+		return edge.Restore(c.Context, s.Data, operator(), r, c.Bool("replace"))
 	})
 	if err != nil {
 		return err

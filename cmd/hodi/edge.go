@@ -55,6 +55,17 @@ func edgeCommand() *cli.Command {
 						Action: taking(2, "the names of an endpoint and of its key: hodi edge key retire SHOP KEY", retireKey)},
 				},
 			},
+			{
+				Name: "audit", Usage: "list what was done to this edge, when and by whom",
+				Description: "Lists the newest lines of a table that nothing changes and nothing is removed from. Who was refused is counted: the first of a kind is a line at once, those that follow become one by the hour, and more seldom if they go on.",
+				Flags: []cli.Flag{
+					data,
+					&cli.IntFlag{Name: "limit", Value: 50, Usage: "list the newest `N`, 1000 at most"},
+					&cli.Int64Flag{Name: "before", Usage: "list those before `LINE`"},
+					&cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"},
+				},
+				Action: listAudit,
+			},
 		}, backupCommands("edge", []cli.Flag{data}, backupEdge, restoreEdge)...),
 	}
 }

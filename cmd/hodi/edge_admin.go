@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,6 +40,7 @@ func askAdmin(ctx context.Context, data, method, path string, body string, into 
 	if err != nil {
 		return err
 	}
+	request.Header.Set("Hodi-Operator", operator())
 	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("no edge answers at %s: start it first (hodi edge), or name its folder with --data", socket)
@@ -53,6 +55,48 @@ func askAdmin(ctx context.Context, data, method, path string, body string, into 
 		return &refused{response.StatusCode, problem.Detail}
 	}
 	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// operator is who runs this command, for the audit.
+func operator() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "operator"
+}
+
+// auditLine is one line of the audit, as the edge lists it.
+type auditLine struct {
+	ID                        int64
+	Time                      time.Time
+	Who, Act, Subject, Detail string
+}
+
+func listAudit(c *cli.Context) error {
+	if c.Int("limit") < 1 {
+		return errors.New("edge audit: --limit is how many lines to list, 1 at least")
+	}
+	path := fmt.Sprintf("/audit?limit=%d&before=%d", c.Int("limit"), c.Int64("before"))
+	var list struct{ Audit []json.RawMessage }
+	if err := admin(c, http.MethodGet, path, "", &list); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(map[string]any{"audit": list.Audit})
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "LINE\tTIME\tWHO\tACT\tSUBJECT\tDETAIL")
+	for _, raw := range list.Audit {
+		var l auditLine
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return fmt.Errorf("edge audit: %w", err)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", l.ID, l.Time.Local().Format(time.DateTime), l.Who, l.Act, l.Subject, l.Detail)
+	}
+	return w.Flush()
 }
 
 // refused is a request that the edge understood and did not grant.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -9,7 +10,10 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hodihq/hodi/daemon/salvage"
 )
@@ -23,6 +27,9 @@ import (
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
+//	GET    /audit?before=&limit=                 {"audit": [...]}: the newest lines, or those before one; oldest first
+//
+// A request may say who asks, in the header Hodi-Operator: for the audit. Whoever reaches the socket is the operator.
 
 func (e *Edge) adminServer() *server {
 	mux := http.NewServeMux()
@@ -31,6 +38,7 @@ func (e *Edge) adminServer() *server {
 	mux.HandleFunc("POST /endpoints/{name}/keys", e.adminAddKey)
 	mux.HandleFunc("DELETE /endpoints/{name}/keys/{key}", e.adminRetireKey)
 	mux.HandleFunc("GET /links", e.adminLinks)
+	mux.HandleFunc("GET /audit", e.adminAudit)
 	return newServer(mux, e.log)
 }
 
@@ -45,7 +53,7 @@ func (e *Edge) adminAdd(w http.ResponseWriter, r *http.Request) {
 	var b [32]byte
 	rand.Read(b[:])
 	token := hex.EncodeToString(b[:])
-	registered, err := e.directory.set(r.Context(), in.Name, []byte(token), in.Renew)
+	registered, err := e.directory.set(r.Context(), operator(r), in.Name, []byte(token), in.Renew)
 	if err != nil {
 		adminError(w, err)
 		return
@@ -99,7 +107,7 @@ func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &in) {
 		return
 	}
-	k, err := e.AddKey(r.Context(), r.PathValue("name"), in.Name, in.Kind)
+	k, err := e.AddKey(r.Context(), operator(r), r.PathValue("name"), in.Name, in.Kind)
 	if err != nil {
 		adminError(w, err)
 		return
@@ -108,7 +116,7 @@ func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) adminRetireKey(w http.ResponseWriter, r *http.Request) {
-	if err := e.RetireKey(r.Context(), r.PathValue("name"), r.PathValue("key")); err != nil {
+	if err := e.RetireKey(r.Context(), operator(r), r.PathValue("name"), r.PathValue("key")); err != nil {
 		adminError(w, err)
 		return
 	}
@@ -132,6 +140,49 @@ func (e *Edge) adminLinks(w http.ResponseWriter, r *http.Request) {
 		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked, l.Transport, l.Rival.UTC()})
 	}
 	answer(w, http.StatusOK, map[string]any{"links": list})
+}
+
+const auditPage = 1000 // lines in one answer
+
+func (e *Edge) adminAudit(w http.ResponseWriter, r *http.Request) {
+	before, err := number(r, "before", 0)
+	limit, lerr := number(r, "limit", auditPage)
+	if err := errors.Join(err, lerr); err != nil {
+		adminError(w, err)
+		return
+	}
+	list, err := e.directory.audit.list(r.Context(), before, int(min(limit, auditPage)))
+	if err != nil {
+		adminError(w, err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"audit": list})
+}
+
+func number(r *http.Request, name string, otherwise int64) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%w: %s is a number", errInvalid, name)
+	}
+	return n, nil
+}
+
+// operator is who asks, as he says.
+func operator(r *http.Request) string {
+	name := strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return -1
+	}, r.Header.Get("Hodi-Operator"))
+	if len(name) > 64 {
+		name = name[:64]
+	}
+	return cmp.Or(strings.ToValidUTF8(name, ""), "operator")
 }
 
 // read reads a small JSON object; none at all is an empty one.

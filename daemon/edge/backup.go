@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hodihq/hodi/daemon/backup"
 	"github.com/hodihq/hodi/daemon/salvage"
@@ -17,18 +18,22 @@ import (
 var state = backup.State{Of: "edge", Database: databaseFile, Files: []string{caFile, caKeyFile, resetKeyFile}}
 
 // Backup writes all that the edge in dir must not lose, whether it runs or not: endpoints, the journal, the authority
-// that sidecars have pinned. Every callback that was answered 200 before Backup was called is in it. version is our own.
-func Backup(ctx context.Context, dir, version string, w io.Writer) (backup.About, error) {
+// that sidecars have pinned. Every callback that was answered 200 before Backup was called is in it. who is for the audit,
+// version is our own.
+func Backup(ctx context.Context, dir, who, version string, w io.Writer) (backup.About, error) {
 	about, err := state.Write(ctx, dir, nil, version, w)
 	if err != nil {
 		return about, fmt.Errorf("edge: %w", err)
 	}
+	// All that an edge must not lose is on its way to somebody now: that is what the audit is to say. The copy is whole
+	// already, and a disk on which nothing can be written any more must be possible to copy.
+	_ = recordIn(ctx, dir, who, actBackup, "")
 	return about, nil
 }
 
 // Restore puts what Backup wrote into dir, where no edge may run. A state that is there is moved aside if replace says
-// so. Sidecars that have seen more than the backup holds miss nothing that comes from now on: the journal has a new epoch.
-func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done backup.Restored, err error) {
+// so. who is for the audit. Sidecars that have seen more than the backup holds miss nothing that comes from now on: the journal has a new epoch.
+func Restore(ctx context.Context, dir, who string, r io.Reader, replace bool) (done backup.Restored, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return done, fmt.Errorf("edge: restore: %w", err)
 	}
@@ -42,6 +47,10 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done b
 	}
 	if done, err = state.Restore(ctx, dir, r, journal.RenewAll, replace); err != nil {
 		return done, fmt.Errorf("edge: %w", err)
+	}
+	detail := fmt.Sprintf("made on %s at %s", done.About.Host, done.About.Made.UTC().Format(time.RFC3339))
+	if err := recordIn(ctx, dir, who, actRestore, detail); err != nil {
+		return done, fmt.Errorf("edge: restore: all is put back, but the audit lacks a line: %w", err)
 	}
 	return done, nil
 }

@@ -16,7 +16,7 @@ func TestEverythingInTheFolderIsInTheBackupOrMadeAnew(t *testing.T) {
 	w := start(t, edge.Config{})
 	w.wantPost(w.callback, "{}", 200)
 	var b bytes.Buffer
-	if _, err := edge.Backup(t.Context(), w.dir, "", &b); err != nil {
+	if _, err := edge.Backup(t.Context(), w.dir, "asha", "", &b); err != nil {
 		t.Fatal(err)
 	}
 	kept := []string{"edge.db-wal", "edge.db-shm", "lock", "admin.sock", "endpoints.json"}

@@ -228,8 +228,10 @@ func (e *Edge) rescue(ctx context.Context, path string, copied *roster, why erro
 	if err != nil {
 		return fmt.Errorf("%w; and it could not be salvaged: %w", why, err)
 	}
+	var lines auditFinds
 	finds := func(yield func(journal.Find) bool) {
 		for r := range rows {
+			lines.look(r.ID, r.Values)
 			if !yield(journal.Find(r)) {
 				return
 			}
@@ -242,6 +244,13 @@ func (e *Edge) rescue(ctx context.Context, path string, copied *roster, why erro
 	list, nameless, err := journal.Salvage(ctx, salvage.Fresh(path, stamp), finds, names, e.config.Limits)
 	if err != nil {
 		return fmt.Errorf("%w; and it could not be salvaged (is there as much room again?): %w", why, err)
+	}
+	detail := why.Error()
+	for _, s := range list {
+		detail += fmt.Sprintf("; %s: %d callbacks salvaged, %d lost", s.Endpoint, s.Entries, s.Lost)
+	}
+	if err := lines.putInto(ctx, salvage.Fresh(path, stamp), detail); err != nil {
+		return fmt.Errorf("%w; and its audit could not be salvaged: %w", why, err)
 	}
 	aside, err := salvage.Replace(path, stamp)
 	if err != nil {

@@ -375,12 +375,12 @@ func TestASalvageThatWasCutShortIsFinished(t *testing.T) {
 func TestASalvageThatWasCutShortDoesNotUndoARestore(t *testing.T) {
 	f := fill(t, false)
 	var b bytes.Buffer
-	if _, err := edge.Backup(t.Context(), f.dir, "", &b); err != nil {
+	if _, err := edge.Backup(t.Context(), f.dir, "asha", "", &b); err != nil {
 		t.Fatal(err)
 	}
 	g := f.copy(t)
 	g.write("edge.db.new-20260102T030405.000Z", []byte(strings.Repeat("garbage ", 4096)))
-	if _, err := edge.Restore(t.Context(), g.dir, &b, true); err != nil {
+	if _, err := edge.Restore(t.Context(), g.dir, "asha", &b, true); err != nil {
 		t.Fatal(err)
 	}
 	if said := g.wantSalvaged(60, true); strings.Contains(said, "ERROR") {

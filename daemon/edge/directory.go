@@ -65,6 +65,7 @@ type directory struct {
 	public string  // base of addresses
 	copy   string  // the file with a copy of it all: see damage.go
 	log    *slog.Logger
+	audit  *auditLog
 
 	mu        sync.RWMutex
 	endpoints map[string]*Endpoint
@@ -105,7 +106,7 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 	}
 	db.SetMaxOpenConns(1)
 	d := &directory{
-		db: db, public: public, copy: filepath.Join(filepath.Dir(path), rosterFile), log: log,
+		db: db, public: public, copy: filepath.Join(filepath.Dir(path), rosterFile), log: log, audit: newAuditLog(db, log),
 		endpoints: make(map[string]*Endpoint), places: make(map[string]place), tokens: make(map[[sha256.Size]byte]*Endpoint),
 	}
 	if err := d.load(ctx); err != nil {
@@ -118,7 +119,7 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 func (d *directory) close() error { return d.db.Close() }
 
 func (d *directory) load(ctx context.Context) error {
-	if _, err := d.db.ExecContext(ctx, directorySchema); err != nil {
+	if _, err := d.db.ExecContext(ctx, directorySchema+auditSchema); err != nil {
 		return err
 	}
 	rows, err := d.db.QueryContext(ctx, `SELECT name, token, created FROM edge_endpoint`)
@@ -224,7 +225,7 @@ func (d *directory) sorted() []Endpoint {
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // set makes an endpoint with its first key, or, if that may be, changes the token of the one there is.
-func (d *directory) set(ctx context.Context, name string, token []byte, mayExist bool) (Registered, error) {
+func (d *directory) set(ctx context.Context, who, name string, token []byte, mayExist bool) (Registered, error) {
 	if !nameForm.MatchString(name) {
 		return Registered{}, fmt.Errorf("%w: an endpoint's name is 1 to 63 letters, digits, dots, hyphens and underscores", errInvalid)
 	}
@@ -244,7 +245,13 @@ func (d *directory) set(ctx context.Context, name string, token []byte, mayExist
 	case e != nil && other == e:
 		return Registered{e.Name, e.callback()}, nil
 	case e != nil:
-		if _, err := d.db.ExecContext(ctx, `UPDATE edge_endpoint SET token = ? WHERE name = ?`, sum[:], name); err != nil {
+		err := d.commit(ctx, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, `UPDATE edge_endpoint SET token = ? WHERE name = ?`, sum[:], name); err != nil {
+				return err
+			}
+			return insertAudit(ctx, tx, who, actTokenRenewed, name, "")
+		})
+		if err != nil {
 			return Registered{}, err
 		}
 		delete(d.tokens, e.token)
@@ -255,18 +262,15 @@ func (d *directory) set(ctx context.Context, name string, token []byte, mayExist
 
 	e = &Endpoint{Name: name, Created: fromMilli(time.Now().UnixMilli()), token: sum}
 	k := d.newKey("key-1", "notice")
-	tx, err := d.db.BeginTx(ctx, nil)
-	if err != nil {
-		return Registered{}, err
-	}
-	defer tx.Rollback()
-	_, err = tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, token, created) VALUES (?, ?, ?)`, name, sum[:], e.Created.UnixMilli())
-	if err == nil {
-		err = insertKey(ctx, tx, name, k)
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
+	err := d.commit(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, token, created) VALUES (?, ?, ?)`, name, sum[:], e.Created.UnixMilli()); err != nil {
+			return err
+		}
+		if err := insertKey(ctx, tx, name, k); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, who, actEndpointAdded, name, "with its first key, "+k.Name)
+	})
 	if err != nil {
 		return Registered{}, err
 	}
@@ -285,15 +289,26 @@ func (d *directory) newKey(name, kind string) Key {
 	return Key{Name: name, Kind: kind, URL: d.url(key), Created: fromMilli(time.Now().UnixMilli()), key: key}
 }
 
-func insertKey(ctx context.Context, db interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}, endpoint string, k Key) error {
+// commit does something, and what the audit says about it, in one step.
+func (d *directory) commit(ctx context.Context, do func(tx *sql.Tx) error) error {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func insertKey(ctx context.Context, db execer, endpoint string, k Key) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO edge_key (key, endpoint, name, kind, created) VALUES (?, ?, ?, ?, ?)`,
 		k.key, endpoint, k.Name, k.Kind, k.Created.UnixMilli())
 	return err
 }
 
-func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Key, error) {
+func (d *directory) addKey(ctx context.Context, who, endpoint, name, kind string) (Key, error) {
 	if kind == "" {
 		kind = "notice"
 	}
@@ -324,7 +339,13 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 		return Key{}, fmt.Errorf("key %s: %w", name, errExists)
 	}
 	k := d.newKey(name, kind)
-	if err := insertKey(ctx, d.db, endpoint, k); err != nil {
+	err := d.commit(ctx, func(tx *sql.Tx) error {
+		if err := insertKey(ctx, tx, endpoint, k); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, who, actKeyAdded, endpoint, k.Name)
+	})
+	if err != nil {
 		return Key{}, err
 	}
 	e.Keys = append(e.Keys, k)
@@ -333,7 +354,7 @@ func (d *directory) addKey(ctx context.Context, endpoint, name, kind string) (Ke
 	return k, nil
 }
 
-func (d *directory) retireKey(ctx context.Context, endpoint, name string) error {
+func (d *directory) retireKey(ctx context.Context, who, endpoint, name string) error {
 	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -359,7 +380,13 @@ func (d *directory) retireKey(ctx context.Context, endpoint, name string) error 
 		return fmt.Errorf("%w: key %s is the only address of endpoint %s: add another first", errInvalid, name, endpoint)
 	}
 	now := fromMilli(time.Now().UnixMilli())
-	if _, err := d.db.ExecContext(ctx, `UPDATE edge_key SET retired = ? WHERE key = ?`, now.UnixMilli(), k.key); err != nil {
+	err := d.commit(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE edge_key SET retired = ? WHERE key = ?`, now.UnixMilli(), k.key); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, who, actKeyRetired, endpoint, name)
+	})
+	if err != nil {
 		return err
 	}
 	k.Retired = now

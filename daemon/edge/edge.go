@@ -9,7 +9,7 @@
 //
 // The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
 // directory.go knows the endpoints with their keys and tokens, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
-// admin.go is the operator's socket, backup.go makes a copy of it all and puts it back.
+// admin.go is the operator's socket, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
 package edge
 
 import (
@@ -197,6 +197,7 @@ func (e *Edge) release() error {
 		errs = append(errs, e.journal.Close())
 	}
 	if e.directory != nil {
+		e.directory.audit.finish(context.Background())
 		errs = append(errs, e.directory.close())
 	}
 	if e.lock != nil {
@@ -216,7 +217,7 @@ type Registered struct {
 
 // SetEndpoint makes an endpoint, or gives the one that has this name another token. Its first key is made once.
 func (e *Edge) SetEndpoint(ctx context.Context, name string, token []byte) (Registered, error) {
-	r, err := e.directory.set(ctx, name, token, true)
+	r, err := e.directory.set(ctx, whoEdge, name, token, true)
 	if err != nil {
 		return r, fmt.Errorf("edge: set endpoint: %w", err)
 	}
@@ -225,9 +226,9 @@ func (e *Edge) SetEndpoint(ctx context.Context, name string, token []byte) (Regi
 }
 
 // AddKey gives an endpoint another key, beside those that it has. An empty name becomes the next of key-1, key-2 and so
-// on; an empty kind is notice.
-func (e *Edge) AddKey(ctx context.Context, endpoint, name, kind string) (Key, error) {
-	k, err := e.directory.addKey(ctx, endpoint, name, kind)
+// on; an empty kind is notice. who is for the audit.
+func (e *Edge) AddKey(ctx context.Context, who, endpoint, name, kind string) (Key, error) {
+	k, err := e.directory.addKey(ctx, who, endpoint, name, kind)
 	if err != nil {
 		return k, fmt.Errorf("edge: add key: %w", err)
 	}
@@ -236,8 +237,8 @@ func (e *Edge) AddKey(ctx context.Context, endpoint, name, kind string) (Key, er
 }
 
 // RetireKey ends a key: what is posted to it is not found any more. The last key of an endpoint stays.
-func (e *Edge) RetireKey(ctx context.Context, endpoint, name string) error {
-	if err := e.directory.retireKey(ctx, endpoint, name); err != nil {
+func (e *Edge) RetireKey(ctx context.Context, who, endpoint, name string) error {
+	if err := e.directory.retireKey(ctx, who, endpoint, name); err != nil {
 		return fmt.Errorf("edge: retire key: %w", err)
 	}
 	e.log.Warn("key retired", "endpoint", endpoint, "key", name)

@@ -28,18 +28,18 @@ func TestAddressesStayOverARestartAndWorkUntilTheyAreRetired(t *testing.T) {
 	if !strings.HasPrefix(first, "https://hooks.example.co.ke/c/") || len(path(first)) != len("/c/")+32 || strings.Trim(path(first)[3:], "0123456789abcdef") != "" {
 		t.Errorf("the address is %s", first)
 	}
-	second, err := w.AddKey(t.Context(), "duka", "", "")
+	second, err := w.AddKey(t.Context(), "asha", "duka", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	third, err := w.AddKey(t.Context(), "duka", "after the burglary", "")
+	third, err := w.AddKey(t.Context(), "asha", "duka", "after the burglary", "")
 	if err == nil {
 		t.Errorf("a key may be called %q", third.Name)
 	}
-	if k, err := w.AddKey(t.Context(), "duka", "key-1", ""); err == nil {
+	if k, err := w.AddKey(t.Context(), "asha", "duka", "key-1", ""); err == nil {
 		t.Errorf("a name that is taken was given again, as %s", k.Name)
 	}
-	if _, err := w.AddKey(t.Context(), "duka", "", ""); err != nil {
+	if _, err := w.AddKey(t.Context(), "asha", "duka", "", ""); err != nil {
 		t.Fatal(err)
 	}
 	w.stop()
@@ -48,20 +48,20 @@ func TestAddressesStayOverARestartAndWorkUntilTheyAreRetired(t *testing.T) {
 	on := func(url string) string { return "http://" + w.http + path(url) }
 	w.wantPost(on(first), "{}", 200)
 	w.wantPost(on(second.URL), "{}", 200)
-	if err := w.RetireKey(t.Context(), "duka", "key-1"); err != nil {
+	if err := w.RetireKey(t.Context(), "asha", "duka", "key-1"); err != nil {
 		t.Fatal(err)
 	}
 	w.wantPost(on(first), "{}", 404)
 	w.wantPost(on(second.URL), "{}", 200)
 	for _, name := range []string{"key-1", "key-2"} {
-		if err := w.RetireKey(t.Context(), "duka", name); err != nil {
+		if err := w.RetireKey(t.Context(), "asha", "duka", name); err != nil {
 			t.Errorf("retire %s: %v", name, err)
 		}
 	}
-	if err := w.RetireKey(t.Context(), "duka", "key-3"); err == nil {
+	if err := w.RetireKey(t.Context(), "asha", "duka", "key-3"); err == nil {
 		t.Error("the last address of an endpoint was retired")
 	}
-	for _, err := range []error{w.RetireKey(t.Context(), "duka", "nobody's"), w.RetireKey(t.Context(), "nobody", "key-1")} {
+	for _, err := range []error{w.RetireKey(t.Context(), "asha", "duka", "nobody's"), w.RetireKey(t.Context(), "asha", "nobody", "key-1")} {
 		if err == nil {
 			t.Error("a key that there is not was retired")
 		}

@@ -35,3 +35,13 @@ func (e *Edge) Held(ctx context.Context, endpoint string) (all []wire.Entry, err
 	}
 	return all, err
 }
+
+// Audit is the whole audit.
+func (e *Edge) Audit(ctx context.Context) ([]AuditEntry, error) {
+	return e.directory.audit.list(ctx, 0, 1<<20)
+}
+
+// Refuse writes down that somebody was refused.
+func (e *Edge) Refuse(ctx context.Context, remote, subject, why string) {
+	e.directory.audit.refused(ctx, remote, subject, why)
+}
