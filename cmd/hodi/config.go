@@ -34,6 +34,10 @@ type edgeSettings struct {
 	CertificateFile string `toml:"certificate-file"`
 	KeyFile         string `toml:"key-file"`
 	PlainHTTP       bool   `toml:"plain-http"`
+
+	Source         string   `toml:"source"`
+	SourceRanges   []string `toml:"source-ranges"`
+	TrustedProxies []string `toml:"trusted-proxies"`
 }
 
 type sidecarSettings struct {
@@ -160,6 +164,12 @@ func over(c *cli.Context, flag string, setting *string) {
 func overDuration(c *cli.Context, flag string, setting *duration) {
 	if c.IsSet(flag) || *setting == 0 {
 		*setting = duration(c.Duration(flag))
+	}
+}
+
+func overList(c *cli.Context, flag string, setting *[]string) {
+	if c.IsSet(flag) || len(*setting) == 0 {
+		*setting = c.StringSlice(flag)
 	}
 }
 

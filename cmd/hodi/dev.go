@@ -127,7 +127,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 			return h, errors.Join(fmt.Errorf("dev: %w", err), callbacks.Close())
 		}
 	}
-	e, err := edge.Open(c.Context, edge.Config{Dir: filepath.Join(dir, "edge"), HTTP: callbacks, UDP: sidecars, Drain: 800 * time.Millisecond, Logger: logger.With("part", "edge")})
+	e, err := edge.Open(c.Context, edge.Config{Dir: filepath.Join(dir, "edge"), HTTP: callbacks, UDP: sidecars, Source: edge.SourceOff, Drain: 800 * time.Millisecond, Logger: logger.With("part", "edge")})
 	if err != nil {
 		return h, errors.Join(err, callbacks.Close(), sidecars.Close())
 	}

@@ -19,7 +19,7 @@ func edgeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "edge",
 		Usage: "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			data,
 			&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks, and sidecars without UDP, on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
 			&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); --listen's if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
@@ -28,7 +28,7 @@ func edgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 			debugFlag(),
-		},
+		}, sourceFlags()...),
 		Action: runEdge,
 		Subcommands: append([]*cli.Command{
 			{
@@ -107,6 +107,7 @@ func runEdge(c *cli.Context) error {
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
 	overBool(c, "plain-http", &s.PlainHTTP)
+	overSource(c, &s)
 	if s.TunnelListen == "" {
 		s.TunnelListen = s.Listen
 	}
@@ -117,13 +118,17 @@ func runEdge(c *cli.Context) error {
 	if s.PublicURL == "" && (s.CertificateFile != "" || s.PlainHTTP) {
 		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
+	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Logger: logger}
+	if err := setSource(&config, s, logger); err != nil {
+		return err
+	}
 	warnOfWords(logger, s.PublicURL)
 	stopDebug, err := serveDebug(c, logger)
 	if err != nil {
 		return err
 	}
 	defer stopDebug()
-	listener, config, err := listenPublic(s)
+	listener, publicTLS, err := listenPublic(s)
 	if err != nil {
 		return err
 	}
@@ -133,7 +138,8 @@ func runEdge(c *cli.Context) error {
 		return fmt.Errorf("edge: cannot take sidecars: %w%s", err, portHint(err))
 	}
 	defer conn.Close()
-	e, err := edge.Open(c.Context, edge.Config{Dir: s.Data, HTTP: listener, TLS: config, UDP: conn, PublicURL: s.PublicURL, Logger: logger})
+	config.HTTP, config.TLS, config.UDP = listener, publicTLS, conn
+	e, err := edge.Open(c.Context, config)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@
 //	                                                         ▲
 //	                           hodi edge add SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
+// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, source.go judges where callbacks come from,
 // directory.go knows the endpoints with their keys and tokens, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
 // admin.go is the operator's socket, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
 package edge
@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,6 +41,9 @@ type Config struct {
 	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
 	PublicURL string         // base of callback addresses; default "http://" or "https://" and the address of HTTP
 	Limits    journal.Limits // for each endpoint; the zero value is the journal's default
+	Source    SourcePolicy   // what to think of callbacks that come from elsewhere than Safaricom; default SourceFlag
+	Ranges    []netip.Prefix // from which callbacks are Safaricom's besides the addresses that it publishes
+	Proxies   []netip.Prefix // whose word for where a callback came from is believed (X-Forwarded-For)
 	Drain     time.Duration  // for requests that are under way when Run is told to end; default 3 s
 	Logger    *slog.Logger   // default: nothing is logged
 }
@@ -82,6 +86,10 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
+	sources, err := newSources(c.Source, c.Ranges, c.Proxies)
+	if err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
 	e := &Edge{config: c, log: c.Logger}
 	defer func() {
 		if err != nil {
@@ -103,7 +111,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if e.identity, err = loadIdentity(c.Dir); err != nil { // after the database: where there are keys, there was one
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, log: c.Logger}
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, sources: sources, log: c.Logger}
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,

@@ -45,10 +45,11 @@ type ingress struct {
 	journal interface {
 		Append(ctx context.Context, endpoint string, e wire.Entry) (uint64, error)
 	}
-	probe func(ctx context.Context) error // whether it can store
-	find  func(key string) (place, bool)
-	log   *slog.Logger
-	ready atomic.Bool // it serves, and does not drain
+	probe   func(ctx context.Context) error // whether it can store
+	find    func(key string) (place, bool)
+	sources *sources
+	log     *slog.Logger
+	ready   atomic.Bool // it serves, and does not drain
 }
 
 func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -77,6 +78,7 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		refuse(w, http.StatusMethodNotAllowed, "callbacks are posted")
 		return
 	}
+	remote, source := in.sources.judge(r)
 	body, err := readBody(w, r)
 	if err != nil {
 		status, why := http.StatusBadRequest, "the body broke off"
@@ -85,7 +87,7 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
 			status, why = http.StatusRequestTimeout, "the body stopped coming"
 		}
-		in.log.Warn("callback refused", "endpoint", to.endpoint, "remote", r.RemoteAddr, "status", status, "why", why)
+		in.log.Warn("callback refused", "endpoint", to.endpoint, "remote", remote, "status", status, "why", why)
 		refuse(w, status, why)
 		return
 	}
@@ -97,7 +99,8 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		Received: time.Now(),
 		Kind:     to.kind,
 		Ref:      ref,
-		Remote:   r.RemoteAddr,
+		Source:   source,
+		Remote:   remote,
 		Header:   headerLines(r),
 		Body:     body,
 	})
@@ -106,13 +109,13 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		if errors.Is(err, journal.ErrFull) {
 			after, why = retryFull, "the endpoint is full"
 		}
-		in.log.Error("callback not stored", "endpoint", to.endpoint, "remote", r.RemoteAddr, "err", err)
+		in.log.Error("callback not stored", "endpoint", to.endpoint, "remote", remote, "err", err)
 		w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
 		refuse(w, http.StatusServiceUnavailable, why)
 		return
 	}
 	if in.log.Enabled(ctx, slog.LevelDebug) {
-		in.log.Debug("callback stored", "endpoint", to.endpoint, "seq", seq, "remote", r.RemoteAddr, "bytes", len(body))
+		in.log.Debug("callback stored", "endpoint", to.endpoint, "seq", seq, "remote", remote, "source", source, "bytes", len(body))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	io.WriteString(w, accepted)
