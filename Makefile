@@ -4,7 +4,6 @@ GO        ?= go
 TOOL       = $(GO) tool -modfile=go.tool.mod
 FUZZ      ?= 20s
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
-CHROMIUM   = chromium chromium-browser google-chrome chrome # as cmd/hodi/browser_test.go looks for it
 
 .PHONY: all build test lint bench fuzz cross powercut storm chaos chaos-short
 
@@ -13,10 +12,8 @@ all: lint test
 build: ## one static binary, ./hodi
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o hodi ./cmd/hodi
 
-test: ## everything, with the race detector; browser tests need Chromium and say so when it is missing
-	$(GO) test -race -timeout 10m ./...
-	@for name in $(CHROMIUM); do command -v "$$name" >/dev/null && exit 0; done; \
-		echo 'SKIPPED: EVERY TEST OF THE PAGES, for want of Chromium in $$PATH (Debian: apt install chromium)'
+test: ## everything, with the race detector; ends with what failed, and with what was skipped and why
+	$(TOOL) gotestsum --format pkgname -- -race -timeout 20m $(TESTFLAGS) ./...
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these: $$unformatted"; exit 1; }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	patience  = 3 * time.Minute // for what is stored to be delivered, once everything is whole
+	patience  = 3 * time.Minute // for what must come, on a busy machine too: a process that starts, what is stored and is delivered
 	callbacks = "/callbacks?limit=200&state=applied,repeated,overruled,unmatched,unparsed,suspect"
 )
 
@@ -74,7 +74,7 @@ func (s *shop) examine(ctx context.Context, a *audit) error {
 	if err := s.sidecar.start(); err != nil {
 		return err
 	}
-	if err := within(ctx, time.Minute, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
+	if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
 		return err
 	}
 	for after := ""; ; {

@@ -65,7 +65,7 @@ func (d *load) run(ctx context.Context) error {
 	after, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	for _, t := range d.shops {
-		if err := within(ctx, 30*time.Second, t.shop.name+" to reserve a payment", func() error { return d.findBase(ctx, t) }); err != nil {
+		if err := within(ctx, patience, t.shop.name+" to reserve a payment", func() error { return d.findBase(ctx, t) }); err != nil {
 			return err
 		}
 	}

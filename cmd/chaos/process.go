@@ -22,7 +22,7 @@ type host struct {
 var here = host{in: func(f func() error) error { return f() }}
 
 // politely is how long a process may take to end when it is asked to.
-const politely = 30 * time.Second
+const politely = 90 * time.Second
 
 // A process is one daemon of Hodi, which is started again as often as it is ended. Its log is one file over all its lives.
 type process struct {

@@ -102,7 +102,7 @@ func build(ctx context.Context, dir, hodi string, shops int, onLoopback bool, se
 			s.base = "http://127.0.0.1:" + strconv.Itoa(port)
 		}
 		papers := filepath.Join(dir, "papers", s.name)
-		if err := within(ctx, 30*time.Second, "the edge to take "+s.name, func() error {
+		if err := within(ctx, patience, "the edge to take "+s.name, func() error {
 			_, err := w.ask("edge", "add", "--data", filepath.Join(dir, "edge"), "--out", papers, "--renew", s.name)
 			return err
 		}); err != nil {
@@ -125,7 +125,7 @@ func (w *world) open(ctx context.Context) error {
 		}
 	}
 	for _, s := range w.shops {
-		if err := within(ctx, 30*time.Second, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
+		if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
 			return err
 		}
 		key, err := os.ReadFile(filepath.Join(w.dir, s.name, "api.key"))

@@ -31,7 +31,7 @@ func newBrowser(t *testing.T) *browser {
 		t.Skip("SKIPPED, AND WITH IT EVERY TEST OF THE PAGES: no Chromium in $PATH (Debian: apt install chromium)")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true),
 		// Tabs that nobody looks at must not be put to sleep: the till stands behind the checkout here.
@@ -71,7 +71,7 @@ func (b *browser) open(t *testing.T, name, address string, width, height int64) 
 
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		p.picture()
@@ -82,9 +82,9 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // shows waits until a JavaScript expression about the page is true.
 func (p *tab) shows(what, expression string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 45*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(25*time.Millisecond), chromedp.WithPollingTimeout(40*time.Second))); err != nil {
+	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(25*time.Millisecond), chromedp.WithPollingTimeout(patience-5*time.Second))); err != nil {
 		p.picture()
 		p.t.Fatalf("%s does not show %s: %v\nit shows: %s", p.name, what, err, p.text("body"))
 	}
@@ -92,7 +92,7 @@ func (p *tab) shows(what, expression string) {
 
 func (p *tab) text(selector string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').trim()", selector)))
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *tab) picture() {
 	if dir == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	if png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot()); err == nil {
 		os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.png", p.name, time.Now().UnixNano())), png, 0o600)

@@ -269,7 +269,7 @@ func (h *house) welcome(w io.Writer, kept bool) {
 
 // waitUntilReady waits for the link, which is up some milliseconds after both of its ends.
 func (h *house) waitUntilReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("dev: the sidecar does not reach the edge"))
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("dev: the sidecar does not reach the edge"))
 	defer cancel()
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()

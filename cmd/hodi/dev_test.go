@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hodihq/hodi/client"
 	"github.com/hodihq/hodi/sync/daraja/sandbox"
@@ -64,7 +63,7 @@ func TestDevStartedAgainShowsThePaymentsItHad(t *testing.T) {
 		data, _ := d.session(t, "order-1")["data"].(map[string]any)
 		return data["status"] == "SUCCESS"
 	})
-	if took := d.stop(t); took > 5*time.Second {
+	if took := d.stop(t); took > patience/4 {
 		t.Errorf("Ctrl-C took %v", took)
 	}
 

@@ -45,7 +45,7 @@ func (p *pair) load(posters int) *load {
 					switch {
 					case errors.Is(err, syscall.ECONNREFUSED):
 						l.refused.Add(1)
-					case errors.Is(err, syscall.ECONNRESET): // by the system, on our behalf: that nothing was stored, the ledger shows
+					case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE): // by the system, on our behalf: that nothing was stored, the ledger shows
 						l.cut.Add(1)
 					default:
 						p.Errorf("a callback that was let in was not answered: %v", err)

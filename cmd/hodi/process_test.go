@@ -50,8 +50,9 @@ type dev struct {
 	stderr *lockedBuffer
 }
 
-// quick makes the sandbox answer in moments and Daraja be asked soon, so that no test waits for a customer.
-var quick = []string{"--ack-delay=20ms", "--prompt-delay=20ms", "--callback-delay=50ms"}
+// quick makes the sandbox answer in moments, so that no test waits for a customer. What is to happen only when nobody does
+// anything is far away, unless a test is about that: on a busy machine a test may take a minute to press a button.
+var quick = []string{"--ack-delay=20ms", "--prompt-delay=20ms", "--callback-delay=50ms", "--prompt-timeout=10m", "--unknown-after=10m"}
 
 // startDev starts `hodi dev` in dir on ports that are free, or on those of a house that was there before.
 func startDev(t *testing.T, dir string, before *house, flags ...string) *dev {
@@ -271,13 +272,16 @@ func (d *dev) session(t *testing.T, session string) map[string]any {
 	return message
 }
 
+// patience is how long a test waits for what must come: on a machine with twenty at work for each of its processors, too.
+const patience = 2 * time.Minute
+
 // eventually polls across a process boundary, where nothing can be waited on; it gives up after a time that no healthy
 // run comes near.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 30 s in vain for %s", what)
+			t.Fatalf("waited %v in vain for %s", patience, what)
 		}
 	}
 }

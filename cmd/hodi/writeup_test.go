@@ -15,7 +15,7 @@ import (
 
 // likeDaraja takes a moment to answer a push, as Daraja does: the page opens its socket and asks for the push in one
 // click, and only a socket that is there in time is told STK_INITIATED.
-var likeDaraja = append([]string{"--ack-delay=400ms"}, quick[1:]...)
+var likeDaraja = append([]string{"--ack-delay=1500ms"}, quick[1:]...)
 
 type customer struct {
 	*dev

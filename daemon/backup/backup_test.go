@@ -336,7 +336,7 @@ func TestARestoreThatWasCutShortIsFinishedByTheNextStart(t *testing.T) {
 // Root restores for a daemon without privileges.
 func TestWhatRootRestoresBelongsToWhomTheFolderBelongs(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		t.Skip("only root can give files away")
+		t.Skip("SKIPPED: only root, on Linux, can give files away: whose a restored file is, is not tested")
 	}
 	whole, dir := copyOf(t, folder(t, "old"), nil), folder(t, "present")
 	const somebody = 4711

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"os/exec"
 	"path"
 	"regexp"
@@ -17,6 +18,9 @@ import (
 // The pages' own tests are written in their own language; this lets `go test` run them.
 func TestInNode(t *testing.T) {
 	node, err := exec.LookPath("node")
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip("SKIPPED: the modules of the pages are not tested, because there is no node on this machine")
 	}
