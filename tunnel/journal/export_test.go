@@ -30,3 +30,6 @@ func (s *SQLite) Patience(d time.Duration) error {
 	_, err := s.writer.conn.ExecContext(background, `PRAGMA busy_timeout = `+strconv.FormatInt(d.Milliseconds(), 10))
 	return err
 }
+
+// Writing reports whether somebody is writing.
+func (s *SQLite) Writing() bool { return len(s.pen) > 0 }

@@ -81,8 +81,8 @@ func (w *writer) fitsOneStatement(batch []*request) bool {
 	return true
 }
 
-// alone does what is one statement.
-func (w *writer) alone(statement func() error) error {
+// atOnce does what is one statement.
+func (w *writer) atOnce(statement func() error) error {
 	err := statement()
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_BUSY {
 		return fmt.Errorf("%w: %w", errBegin, err)

@@ -19,18 +19,21 @@ import (
 
 // SQLite is a Journal in one SQLite file, which may hold other tables too.
 //
-// One goroutine, the writer (writer.go), owns the connection that writes, the numbers, and all that is on disk. What
-// callers and the writer share of an endpoint is its history in memory (history.go): where it stands, its newest
-// entries, and who waits for more. Older entries are read over connections of their own (read.go).
+// The writer (writer.go) is the connection that writes, the numbers, and all that is on disk. Whoever has the pen works
+// with it, one at a time: an Append that finds the pen lying there writes what it has by itself; those that come
+// meanwhile wait for the writer's goroutine, which takes all of them at once. What callers and the writer share of an
+// endpoint is its history in memory (history.go): where it stands, its newest entries, and who waits for more. Older
+// entries are read over connections of their own (read.go).
 //
-//	Append ──requests──▶ writer ──one transaction, one fsync──▶ edge.db ──▶ Next, Entry (old entries)
-//	   ▲                    │
-//	   └──── committed ─────┴──publish──▶ history ──▶ Next, Entry (new entries)
+//	Append ──pen, or requests──▶ writer ──one transaction, one fsync──▶ edge.db ──▶ Next, Entry (old entries)
+//	   ▲                            │
+//	   └───────── committed ────────┴──publish──▶ history ──▶ Next, Entry (new entries)
 type SQLite struct {
 	limits   Limits
 	log      *slog.Logger
 	read     *sql.DB
 	writer   *writer
+	pen      chan struct{} // has a token while somebody works with the writer
 	requests chan *request
 	acks     chan struct{} // has a token when there are acknowledgements to save
 	stop     chan struct{} // closed by Close
@@ -85,6 +88,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 	s := &SQLite{
 		limits:    limits.withDefaults(),
 		log:       logger,
+		pen:       make(chan struct{}, 1),
 		requests:  make(chan *request, maxWaiting),
 		acks:      make(chan struct{}, 1),
 		stop:      make(chan struct{}),
@@ -205,7 +209,8 @@ func (s *SQLite) known(endpoint string) *history {
 	return s.histories[endpoint]
 }
 
-// ask hands a request to the writer and waits for the answer, or for ctx: the request then takes its course.
+// ask has a request answered. One that comes alone is seen to here, to its end, whatever becomes of ctx. Else it is handed
+// to the writer's goroutine, and if ctx ends meanwhile, takes its course.
 func (s *SQLite) ask(ctx context.Context, r *request) error {
 	if r.done == nil {
 		r.done = make(chan struct{}, 1)
@@ -213,7 +218,13 @@ func (s *SQLite) ask(ctx context.Context, r *request) error {
 	select {
 	case <-s.stop:
 		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	default:
+	}
+	if s.writer.alone(r) {
+		<-r.done
+		return r.err
 	}
 	select {
 	case s.requests <- r:

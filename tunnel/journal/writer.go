@@ -44,8 +44,9 @@ const (
 	probeDisk
 )
 
-// writer owns the one connection that writes. It lives from OpenSQLite to Close and obeys no caller's context: a
-// transaction is made of the requests of many, and one who hangs up must not take the others along.
+// writer owns the one connection that writes, from OpenSQLite to Close. All of it belongs to whoever has the pen: a caller
+// that is alone, or its goroutine, run. It obeys no caller's context: a transaction is made of the requests of many, and
+// one who hangs up must not take the others along.
 type writer struct {
 	s    *SQLite
 	db   *sql.DB
@@ -55,6 +56,7 @@ type writer struct {
 	epoch, name, acking     *sql.Stmt
 	insert                  [rowsAtOnce + 1]*sql.Stmt // by the number of rows; made when first needed
 
+	batch   []*request
 	changes []*staged // of the transaction at hand
 	byName  map[string]*staged
 	spare   []*staged // to be used again
@@ -77,6 +79,25 @@ var background = context.Background()
 // dataSize is the length of what is stored of an entry.
 func dataSize(e *wire.Entry) int64 { return int64(e.Size() - wire.HeaderSize) }
 
+// alone answers a request at once, if nobody works with the writer: to wake another goroutine and to be woken by it costs
+// about as much as the statement does. Whoever comes meanwhile waits for the goroutine, which waits for the pen; it is
+// given to that one then, and to no other caller.
+func (w *writer) alone(r *request) bool {
+	select {
+	case w.s.pen <- struct{}{}:
+	default:
+		return false
+	}
+	defer w.layDown()
+	w.batch = append(w.batch[:0], r)
+	w.store(w.batch)
+	return true
+}
+
+func (w *writer) takeUp()  { w.s.pen <- struct{}{} }
+func (w *writer) layDown() { <-w.s.pen }
+
+// run does what no caller does: it writes for those who wait, and what the writer does besides.
 func (w *writer) run() {
 	defer close(w.s.ended)
 	defer w.close()
@@ -88,7 +109,9 @@ func (w *writer) run() {
 	for {
 		select {
 		case r := <-w.s.requests:
+			w.takeUp()
 			w.store(w.gather(r))
+			w.layDown()
 		case <-w.s.acks:
 			if !saving { // each endpoint says it for itself, and none must put off the others
 				saving = true
@@ -96,14 +119,20 @@ func (w *writer) run() {
 			}
 		case <-save.C:
 			saving = false
+			w.takeUp()
 			w.saveAcks()
+			w.layDown()
 		case <-look.C:
-			if w.lookAround() {
+			w.takeUp()
+			more := w.lookAround()
+			w.layDown()
+			if more {
 				look.Reset(pruneSoon)
 			} else {
 				look.Reset(lookAround)
 			}
 		case <-w.s.stop:
+			w.takeUp() // for good
 			for {
 				select {
 				case r := <-w.s.requests:
@@ -136,17 +165,17 @@ func (w *writer) close() {
 // gather takes all who wait, at once: no timer, no knob. While a transaction is on its way to the disk, the next one
 // gathers by itself.
 func (w *writer) gather(r *request) []*request {
-	batch := []*request{r}
+	w.batch = append(w.batch[:0], r)
 	for size := r.entry.Size(); size < batchBytes; {
 		select {
 		case r := <-w.s.requests:
-			batch = append(batch, r)
+			w.batch = append(w.batch, r)
 			size += r.entry.Size()
 		default:
-			return batch
+			return w.batch
 		}
 	}
-	return batch
+	return w.batch
 }
 
 // store does what the requests ask, in one transaction; if that fails, each in one of its own, so that nobody fails for
@@ -190,7 +219,7 @@ type staged struct {
 func (w *writer) transaction(batch []*request) error {
 	do, lone := w.atomically, w.fitsOneStatement(batch)
 	if lone {
-		do = w.alone
+		do = w.atOnce
 	}
 	w.clear()
 	err := do(func() error {
