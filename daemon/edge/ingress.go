@@ -129,6 +129,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
 	if n >= 0 && n <= smallBody {
+		if c, ok := r.Context().Value(connKey{}).(*openedConn); ok {
+			c.unwatch() // what follows runs to its end, whoever hangs up
+		}
 		body := make([]byte, n)
 		_, err := io.ReadFull(r.Body, body)
 		return body, err

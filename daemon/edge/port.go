@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -230,14 +231,24 @@ func (h *hall) Addr() net.Addr { return h.addr }
 // openedConn is a connection of which something was read already.
 type openedConn struct {
 	net.Conn
-	first []byte
+	first     []byte
+	unwatched atomic.Bool
 }
+
+// unwatch spares the request at hand a guard. From the end of a body to the answer net/http has a goroutine of its own read
+// one byte ahead, which tells a handler that its client is gone; and that goroutine is stopped by a deadline in the past. To
+// whom a callback matters as much when nobody waits for the answer, that is work for nothing. A Read may return nothing at
+// any time, and the guard takes that for its end; were net/http to read in another way, it would read again.
+func (o *openedConn) unwatch() { o.unwatched.Store(true) }
 
 func (o *openedConn) Read(b []byte) (int, error) {
 	if len(o.first) > 0 && len(b) > 0 {
 		n := copy(b, o.first)
 		o.first = o.first[n:]
 		return n, nil
+	}
+	if len(b) == 1 && o.unwatched.CompareAndSwap(true, false) {
+		return 0, nil
 	}
 	return o.Conn.Read(b)
 }
