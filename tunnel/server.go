@@ -43,38 +43,21 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 	if err := s.complete(); err != nil {
 		return err
 	}
+	h := &hall{door: &s.door, log: s.log(), serve: func(c *quic.Conn) { s.accepted(ctx, c) }, waiters: make(map[*waiter]bool)}
 	tr := &quic.Transport{
-		Conn:                pc,
-		StatelessResetKey:   (*quic.StatelessResetKey)(s.ResetKey),
-		ConnContext:         s.door.enter,
+		Conn:              pc,
+		StatelessResetKey: (*quic.StatelessResetKey)(s.ResetKey),
+		ConnContext: func(conn context.Context, _ *quic.ClientInfo) (context.Context, error) {
+			return h.enter(ctx, conn)
+		},
 		VerifySourceAddress: s.door.crowded,
 	}
 	defer tr.Close()
-	listener, err := tr.Listen(serverTLS(s.TLS), serverQUIC())
+	err := h.open(tr, serverTLS(s.TLS))
 	if err != nil {
 		return fmt.Errorf("tunnel: serve: %w", err)
 	}
-
-	// quic-go keeps 32 finished handshakes for us and refuses the next: nothing may be done here but to take them.
-	var links sync.WaitGroup
-	for {
-		c, aerr := listener.Accept(ctx)
-		if aerr != nil {
-			err = aerr
-			break
-		}
-		links.Go(func() { s.accepted(ctx, c) })
-	}
-
-	listener.Close() // refuses handshakes that are under way; those that finished while we looked away are next
-	for {
-		c, err := listener.Accept(context.Background())
-		if err != nil {
-			break
-		}
-		c.CloseWithError(quic.ApplicationErrorCode(wire.CloseDraining), wire.CloseDraining.String())
-	}
-	links.Wait()
+	err = h.run(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -101,7 +84,7 @@ func (s *Server) accepted(ctx context.Context, c *quic.Conn) {
 		c.CloseWithError(quic.ApplicationErrorCode(code), code.String())
 		return
 	}
-	s.serve(ctx, &quicConn{stream: stream, conn: c}, func() { known(c.Context()) })
+	s.serve(ctx, &quicConn{stream: stream, conn: c}, arrivalOf(c).known)
 }
 
 // serve takes a connection from its Hello to its end. It calls known as soon as it is known whose it is.
@@ -165,18 +148,6 @@ func logger(l *slog.Logger) *slog.Logger {
 // door counts those who have not yet said who they are, from their first packet on.
 type door struct{ waiting atomic.Int64 }
 
-type placeKey struct{}
-
-// enter lets a new connection begin its handshake, or refuses it when too many stand there.
-func (d *door) enter(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	leave, ok := d.open()
-	if !ok {
-		return nil, errors.New("too many connections have not said who they are")
-	}
-	context.AfterFunc(ctx, leave)
-	return context.WithValue(ctx, placeKey{}, leave), nil
-}
-
 // open lets somebody in who has to leave again, unless too many stand there.
 func (d *door) open() (leave func(), ok bool) {
 	if d.waiting.Add(1) > maxPending {
@@ -189,10 +160,3 @@ func (d *door) open() (leave func(), ok bool) {
 // crowded asks newcomers to show that they are where they claim to be, once there are many of them: it costs a round
 // trip, and takes out of the crowd forged addresses, and tries that a sidecar has given up while we were away.
 func (d *door) crowded(net.Addr) bool { return d.waiting.Load() > crowd }
-
-// known takes the connection with this context out of the count.
-func known(ctx context.Context) {
-	if leave, ok := ctx.Value(placeKey{}).(func()); ok {
-		leave()
-	}
-}
