@@ -68,7 +68,7 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 		}
 		app := newPipeListener("127.0.0.1:8787")
 		s, err := sidecar.Open(ctx, sidecar.Config{
-			Dir: filepath.Join(dir, "sidecar"), Listener: app, Dev: true,
+			Dir: filepath.Join(dir, "sidecar"), Listener: app, Admin: newPipeListener("sidecar:admin"), Dev: true,
 			Edge: edgeAddress.String(), CAFile: write("ca.crt", e.CA()), TokenFile: write("token", []byte("a token for this test")),
 			ListenPacket: func() (net.PacketConn, error) { return <-ports, nil },
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -58,13 +58,8 @@ func edgeCommand() *cli.Command {
 			{
 				Name: "audit", Usage: "list what was done to this edge, when and by whom",
 				Description: "Lists the newest lines of a table that nothing changes and nothing is removed from. Who was refused is counted: the first of a kind is a line at once, those that follow become one by the hour, and more seldom if they go on.",
-				Flags: []cli.Flag{
-					data,
-					&cli.IntFlag{Name: "limit", Value: 50, Usage: "list the newest `N`, 1000 at most"},
-					&cli.Int64Flag{Name: "before", Usage: "list those before `LINE`"},
-					&cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"},
-				},
-				Action: listAudit,
+				Flags:       auditFlags(data),
+				Action:      listEdgeAudit,
 			},
 		}, backupCommands("edge", []cli.Flag{data}, backupEdge, restoreEdge)...),
 	}

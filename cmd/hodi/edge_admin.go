@@ -68,35 +68,8 @@ func operator() string {
 	return "operator"
 }
 
-// auditLine is one line of the audit, as the edge lists it.
-type auditLine struct {
-	ID                        int64
-	Time                      time.Time
-	Who, Act, Subject, Detail string
-}
-
-func listAudit(c *cli.Context) error {
-	if c.Int("limit") < 1 {
-		return errors.New("edge audit: --limit is how many lines to list, 1 at least")
-	}
-	path := fmt.Sprintf("/audit?limit=%d&before=%d", c.Int("limit"), c.Int64("before"))
-	var list struct{ Audit []json.RawMessage }
-	if err := admin(c, http.MethodGet, path, "", &list); err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return json.NewEncoder(c.App.Writer).Encode(map[string]any{"audit": list.Audit})
-	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "LINE\tTIME\tWHO\tACT\tSUBJECT\tDETAIL")
-	for _, raw := range list.Audit {
-		var l auditLine
-		if err := json.Unmarshal(raw, &l); err != nil {
-			return fmt.Errorf("edge audit: %w", err)
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", l.ID, l.Time.Local().Format(time.DateTime), l.Who, l.Act, l.Subject, l.Detail)
-	}
-	return w.Flush()
+func listEdgeAudit(c *cli.Context) error {
+	return listAudit(c, "edge audit", func(path string, into any) error { return admin(c, http.MethodGet, path, "", into) })
 }
 
 // refused is a request that the edge understood and did not grant.

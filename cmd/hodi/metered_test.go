@@ -57,7 +57,7 @@ func TestAMeteredSidecarIsLivelyWhileAPaymentIsPending(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := sidecar.Open(ctx, sidecar.Config{
-			Dir: filepath.Join(dir, "sidecar"), Listener: app, Dev: true, Metered: true,
+			Dir: filepath.Join(dir, "sidecar"), Listener: app, Admin: newPipeListener("sidecar:admin"), Dev: true, Metered: true,
 			Edge: edgeAddress.String(), CAFile: ca, TokenFile: token,
 			ListenPacket: func() (net.PacketConn, error) { return <-ports, nil },
 			Resolve:      func(context.Context, string) (net.Addr, error) { return edgeAddress, nil },

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -11,10 +10,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
+	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/salvage"
 )
 
@@ -53,7 +51,7 @@ func (e *Edge) adminAdd(w http.ResponseWriter, r *http.Request) {
 	var b [32]byte
 	rand.Read(b[:])
 	token := hex.EncodeToString(b[:])
-	registered, err := e.directory.set(r.Context(), operator(r), in.Name, []byte(token), in.Renew)
+	registered, err := e.directory.set(r.Context(), console.Who(r), in.Name, []byte(token), in.Renew)
 	if err != nil {
 		adminError(w, err)
 		return
@@ -107,7 +105,7 @@ func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &in) {
 		return
 	}
-	k, err := e.AddKey(r.Context(), operator(r), r.PathValue("name"), in.Name, in.Kind)
+	k, err := e.AddKey(r.Context(), console.Who(r), r.PathValue("name"), in.Name, in.Kind)
 	if err != nil {
 		adminError(w, err)
 		return
@@ -116,7 +114,7 @@ func (e *Edge) adminAddKey(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) adminRetireKey(w http.ResponseWriter, r *http.Request) {
-	if err := e.RetireKey(r.Context(), operator(r), r.PathValue("name"), r.PathValue("key")); err != nil {
+	if err := e.RetireKey(r.Context(), console.Who(r), r.PathValue("name"), r.PathValue("key")); err != nil {
 		adminError(w, err)
 		return
 	}
@@ -169,20 +167,6 @@ func number(r *http.Request, name string, otherwise int64) (int64, error) {
 		return 0, fmt.Errorf("%w: %s is a number", errInvalid, name)
 	}
 	return n, nil
-}
-
-// operator is who asks, as he says.
-func operator(r *http.Request) string {
-	name := strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return -1
-	}, r.Header.Get("Hodi-Operator"))
-	if len(name) > 64 {
-		name = name[:64]
-	}
-	return cmp.Or(strings.ToValidUTF8(name, ""), "operator")
 }
 
 // read reads a small JSON object; none at all is an empty one.

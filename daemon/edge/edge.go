@@ -22,12 +22,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 
+	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
@@ -256,52 +256,12 @@ func (e *Edge) RetireKey(ctx context.Context, who, endpoint, name string) error 
 // Endpoints lists all endpoints by name.
 func (e *Edge) Endpoints() []Endpoint { return e.directory.list() }
 
-// listenUnix makes a socket for its owner alone. A socket is made with the permissions that the umask leaves, so it is
-// made behind a door that is closed, and comes out when they are right. What is there under its name was left by a
-// process that was killed: we hold the lock.
-func listenUnix(path string) (net.Listener, error) {
-	hall := filepath.Join(filepath.Dir(path), "admin.d") // no longer a path than the socket's: there is little room for one
-	if err := os.RemoveAll(hall); err != nil {
-		return nil, err
-	}
-	if err := os.Mkdir(hall, 0o700); err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(hall)
-	inside := filepath.Join(hall, "s")
-	l, err := net.Listen("unix", inside)
-	if err != nil {
-		return nil, err
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name changes
-	if err = os.Chmod(inside, 0o600); err == nil {
-		err = os.Rename(inside, path)
-	}
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
-	return &unixListener{Listener: l, path: path}, nil
-}
-
-// unixListener takes its socket away when it is closed.
-type unixListener struct {
-	net.Listener
-	path string
-	once sync.Once
-}
-
-func (l *unixListener) Close() error {
-	l.once.Do(func() { os.Remove(l.path) })
-	return l.Listener.Close()
-}
-
 // adminListener is the operator's door. A folder in which no socket can be made is no reason to refuse callbacks.
 func (e *Edge) adminListener() net.Listener {
 	if e.config.Admin != nil {
 		return e.config.Admin
 	}
-	l, err := listenUnix(filepath.Join(e.config.Dir, "admin.sock"))
+	l, err := console.Listen(e.config.Dir)
 	if err != nil {
 		e.log.Warn("no admin socket (is the folder's path too long for one?)", "err", err)
 		return nil

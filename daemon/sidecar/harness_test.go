@@ -59,6 +59,7 @@ func open(t *testing.T, piped bool, change ...func(*sidecar.Config)) *shop {
 	if piped {
 		l := newPipeListener()
 		config.Listener, s.dial = l, l.Dial
+		config.Admin = newPipeListener()
 	} else {
 		if config.Listener == nil {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

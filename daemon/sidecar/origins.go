@@ -118,7 +118,7 @@ func (s *Sidecar) cors(w http.ResponseWriter, r *http.Request) {
 
 // preflight answers a browser that asks before it calls.
 func (s *Sidecar) preflight(w http.ResponseWriter, r *http.Request) {
-	if p := s.checkCaller(r); p != nil {
+	if p := s.ask(r, s.checkCaller); p != nil {
 		p.write(w)
 		return
 	}

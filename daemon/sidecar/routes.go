@@ -111,7 +111,7 @@ func (w *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 // answer asks the questions of a route, then lets its handler answer.
 func (s *Sidecar) answer(h handler, questions ...func(*http.Request) *problem) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := first(r, questions...)
+		p := s.ask(r, questions...)
 		if p == nil {
 			p = h(w, r)
 		}

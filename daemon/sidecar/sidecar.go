@@ -5,8 +5,8 @@
 // folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
-// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, status.go says how
-// the sidecar is, backup.go makes a copy of what is on disk and puts it back.
+// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket,
+// status.go says how the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
 import (
@@ -38,6 +38,7 @@ import (
 type Config struct {
 	Dir      string       // where the database and the keys are; made if missing
 	Listener net.Listener // where the app, the pages and the subscribers come in; the sidecar's own once it is open
+	Admin    net.Listener // where the operator comes in; default: a unix socket, admin.sock in Dir, for its owner alone
 	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
 
 	Edge      string // the edge's host:port; default: no tunnel
@@ -309,6 +310,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		s.drain(server, cancelWork)
 		return nil
 	})
+	group.Go(func() error { return s.serveOperator(life) })
 	group.Go(func() error { return s.watch.Run(life) })
 	group.Go(func() error { return s.table.Checkpoint(life) })
 	group.Go(func() error {

@@ -12,7 +12,7 @@ import (
 // sessionEvents is GET /sessions/{session}/events.
 func (s *Sidecar) sessionEvents(life context.Context) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := first(r, s.checkCaller, checkSessionID)
+		p := s.ask(r, s.checkCaller, checkSessionID)
 		if p == nil {
 			_, p = s.knownSession(r.Context(), r.PathValue("session"))
 		}
@@ -32,7 +32,7 @@ func (s *Sidecar) sessionEvents(life context.Context) http.HandlerFunc {
 // allEvents is GET /events: a WebSocket if one is asked for, else server-sent events.
 func (s *Sidecar) allEvents(life context.Context) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := first(r, s.checkCaller, s.checkKey)
+		p := s.ask(r, s.checkCaller, s.checkKey)
 		if upgrades(r) {
 			s.serveSocket(life, w, r, "", p)
 			return

@@ -28,7 +28,7 @@ var errSlow = errors.New("sidecar: the reader is too slow")
 // sessionSocket is GET /sessions/{session}/websocket.
 func (s *Sidecar) sessionSocket(life context.Context) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := first(r, s.checkCaller, checkSessionID)
+		p := s.ask(r, s.checkCaller, checkSessionID)
 		if p == nil {
 			_, p = s.knownSession(r.Context(), r.PathValue("session"))
 		}

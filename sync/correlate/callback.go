@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -219,6 +220,10 @@ func (x *tx) settle(cb *Callback, v verdict, at push.Cursor, received time.Time)
 		}
 		if v.state == StateSuspect {
 			x.t.log.Warn("a callback is not believed", "callback", at.String(), "payment", cb.PaymentID, "why", v.why)
+			a := Act{Who: "sidecar", Act: "callback not believed", Subject: cmp.Or(cb.PaymentID, at.String()), Detail: v.why, Strangers: true}
+			if err := x.audit(a); err != nil {
+				return err
+			}
 		}
 		return nil
 	}

@@ -126,6 +126,21 @@ var schema = [...]string{
 		PRIMARY KEY (epoch, first)
 	) STRICT, WITHOUT ROWID;
 	`,
+	// 2: what was done, by whom. The file itself keeps anybody from rewriting it, INSERT OR REPLACE included.
+	`
+	CREATE TABLE audit (
+		id      INTEGER PRIMARY KEY AUTOINCREMENT,
+		time    INTEGER NOT NULL,
+		who     TEXT    NOT NULL,
+		act     TEXT    NOT NULL,
+		subject TEXT    NOT NULL,
+		detail  TEXT    NOT NULL
+	) STRICT;
+	CREATE TRIGGER audit_stays BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
+	CREATE TRIGGER audit_as_it_is BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
+	CREATE TRIGGER audit_once BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+		BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

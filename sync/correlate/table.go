@@ -90,6 +90,8 @@ type Table struct {
 	failing atomic.Pointer[error] // why the last transaction could not be stored; nil if it was
 	damaged sync.Once
 
+	strangers strangers // in the audit
+
 	epoch  uint64
 	head   atomic.Uint64
 	base   atomic.Pointer[string] // of callback addresses

@@ -1,0 +1,79 @@
+package sidecar_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hodihq/hodi/daemon/console"
+)
+
+// operate asks as the operator does, through the socket.
+func (s *shop) operate(method, path string, body, into any) error {
+	s.t.Helper()
+	for patience := time.Now().Add(2 * time.Minute); ; {
+		err := console.Ask(s.t.Context(), s.dir, "ann", method, path, body, into)
+		if !errors.Is(err, console.ErrAway) || time.Now().After(patience) { // Run may not have come to its socket yet
+			return err
+		}
+	}
+}
+
+// audit is what was done, one line an entry: who, act, subject, detail.
+func (s *shop) audit() (lines []string) {
+	s.t.Helper()
+	var list struct {
+		Audit []struct{ Who, Act, Subject, Detail string }
+	}
+	if err := s.operate("GET", "/audit", nil, &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range list.Audit {
+		lines = append(lines, strings.Join([]string{a.Who, a.Act, a.Subject, a.Detail}, ", "))
+	}
+	return lines
+}
+
+func TestTheOperatorsSocketIsForItsOwnerAlone(t *testing.T) {
+	s := open(t, false, outside)
+	if got := s.audit(); len(got) != 0 {
+		t.Errorf("the audit of a new sidecar is %q", got)
+	}
+	info, err := os.Lstat(filepath.Join(s.dir, "admin.sock"))
+	if err != nil || info.Mode().Type() != os.ModeSocket || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket is %v, %v", info, err)
+	}
+	if a := s.do("GET", "/audit", "", "Authorization", "Bearer "+s.key); a.status != 404 {
+		t.Errorf("the app reads the audit: %d", a.status)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "admin.sock")); !os.IsNotExist(err) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestWhoWasTurnedAwayIsWrittenDown(t *testing.T) {
+	s := open(t, false, outside)
+	session := s.opened("100")
+	path := "/sessions/" + session
+	s.want(s.do("GET", path, "", "Origin", "https://evil.example"), 403, "forbidden-origin")
+	s.socket(path+"/websocket", "Origin", "https://evil.example").wantClose(4403)
+	s.want(s.do("GET", "/till", "", "Host", "evil.example"), 421, "unknown-host")
+	s.want(s.do("GET", "/payments", "", "Authorization", "Bearer 0123"), 401, "not-authorised")
+	s.want(s.do("GET", "/payments", ""), 401, "not-authorised") // who brings no key tried none
+	want := []string{
+		`127.0.0.1, refused: forbidden-origin, GET /sessions/{session}, from a page of "https://evil.example"`,
+		`127.0.0.1, refused: forbidden-origin, GET /sessions/{session}/websocket, from a page of "https://evil.example"`,
+		`127.0.0.1, refused: unknown-host, GET /till, it called this sidecar "evil.example"`,
+		`127.0.0.1, refused: not-authorised, GET /payments, with a key that is not the app's`,
+	}
+	if got := s.audit(); !slices.Equal(got, want) {
+		t.Errorf("the audit is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
