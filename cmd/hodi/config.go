@@ -38,6 +38,7 @@ type edgeSettings struct {
 	Source         string   `toml:"source"`
 	SourceRanges   []string `toml:"source-ranges"`
 	TrustedProxies []string `toml:"trusted-proxies"`
+	ProxyProtocol  bool     `toml:"proxy-protocol"`
 }
 
 type sidecarSettings struct {

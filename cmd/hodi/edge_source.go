@@ -17,6 +17,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source", Value: string(edge.SourceFlag), Usage: "`POLICY` for callbacks from elsewhere than Safaricom: flag them, enforce that they are not believed, or off", EnvVars: []string{"HODI_EDGE_SOURCE"}},
 		&cli.StringSliceFlag{Name: "source-ranges", Usage: "Safaricom posts from `RANGE` too: an address, or many (CIDR); again for more", EnvVars: []string{"HODI_EDGE_SOURCE_RANGES"}},
 		&cli.StringSliceFlag{Name: "trusted-proxies", Usage: "believe proxies in `RANGE` when they say for whom they speak; again for more", EnvVars: []string{"HODI_EDGE_TRUSTED_PROXIES"}},
+		&cli.BoolFlag{Name: "proxy-protocol", Usage: "trusted proxies begin each connection with a PROXY header", EnvVars: []string{"HODI_EDGE_PROXY_PROTOCOL"}},
 	}
 }
 
@@ -24,6 +25,7 @@ func overSource(c *cli.Context, s *edgeSettings) {
 	over(c, "source", &s.Source)
 	overList(c, "source-ranges", &s.SourceRanges)
 	overList(c, "trusted-proxies", &s.TrustedProxies)
+	overBool(c, "proxy-protocol", &s.ProxyProtocol)
 }
 
 // setSource puts the settings into an edge's Config.
@@ -34,6 +36,9 @@ func setSource(config *edge.Config, s edgeSettings, logger *slog.Logger) (err er
 	}
 	if config.Proxies, err = ranges("trusted-proxies", s.TrustedProxies); err != nil {
 		return err
+	}
+	if config.ProxyHeader = s.ProxyProtocol; config.ProxyHeader && len(config.Proxies) == 0 {
+		return errors.New("edge: proxy-protocol is believed from trusted-proxies only, and there are none: name yours")
 	}
 	if s.PlainHTTP && len(config.Proxies) == 0 && config.Source != edge.SourceOff {
 		if config.Source == edge.SourceEnforce {

@@ -44,8 +44,10 @@ type Config struct {
 	Source    SourcePolicy   // what to think of callbacks that come from elsewhere than Safaricom; default SourceFlag
 	Ranges    []netip.Prefix // from which callbacks are Safaricom's besides the addresses that it publishes
 	Proxies   []netip.Prefix // whose word for where a callback came from is believed (X-Forwarded-For)
-	Drain     time.Duration  // for requests that are under way when Run is told to end; default 3 s
-	Logger    *slog.Logger   // default: nothing is logged
+	// ProxyHeader: Proxies begin each connection with a PROXY protocol header, version 1 or 2. Nobody else may.
+	ProxyHeader bool
+	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
+	Logger      *slog.Logger  // default: nothing is logged
 }
 
 // Edge is the daemon.
@@ -57,6 +59,9 @@ type Edge struct {
 	journal   journal.Journal
 	disk      disk // what the journal is on
 	directory *directory
+	sources   *sources
+	clerk     *clerk
+	port      *port
 	ingress   *ingress
 	tunnel    *tunnel.Server
 }
@@ -86,11 +91,10 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
-	sources, err := newSources(c.Source, c.Ranges, c.Proxies)
-	if err != nil {
+	e := &Edge{config: c, log: c.Logger}
+	if e.sources, err = newSources(c.Source, c.Ranges, c.Proxies); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	e := &Edge{config: c, log: c.Logger}
 	defer func() {
 		if err != nil {
 			e.release()
@@ -111,7 +115,8 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if e.identity, err = loadIdentity(c.Dir); err != nil { // after the database: where there are keys, there was one
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, sources: sources, log: c.Logger}
+	e.clerk = newClerk(c.Logger, e.directory.audit.refused)
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, sources: e.sources, clerk: e.clerk, log: c.Logger}
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,
@@ -119,6 +124,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		ResetKey:  &e.identity.reset,
 		Logger:    c.Logger,
 	}
+	e.port = newPort(c.HTTP, c.TLS, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
 	return e, nil
 }
 
@@ -128,14 +134,20 @@ func (e *Edge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var parts sync.WaitGroup
-	port := newPort(e.config.HTTP, e.config.TLS, e.tunnel.WebSocketTLS(), e.log)
+	clerking, clerked := context.WithCancel(context.WithoutCancel(ctx))
+	var clerk sync.WaitGroup
+	clerk.Go(func() { e.clerk.run(clerking) })
+	defer func() { // when there is nobody left of whom there is something to tell
+		clerked()
+		clerk.Wait()
+	}()
 	parts.Go(func() {
-		if err := port.serve(); err != nil {
+		if err := e.port.serve(); err != nil {
 			cancel(fmt.Errorf("edge: serve: %w", err))
 		}
 	})
 	public := e.ingress.server(e.log)
-	e.serve(&parts, cancel, public, &port.callbacks)
+	e.serve(&parts, cancel, public, &e.port.callbacks)
 	admin := e.adminServer()
 	if l := e.adminListener(); l != nil {
 		e.serve(&parts, cancel, admin, l)
@@ -146,7 +158,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() {
-		if err := e.tunnel.ServeWebSocket(ctx, &port.links); err != nil {
+		if err := e.tunnel.ServeWebSocket(ctx, &e.port.links); err != nil {
 			cancel(fmt.Errorf("edge: tunnel: %w", err))
 		}
 	})
@@ -158,7 +170,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		cancel(nil)
 	}
 	e.ingress.ready.Store(false)
-	port.stop()
+	e.port.stop()
 	drain, done := context.WithTimeout(context.Background(), e.config.Drain)
 	defer done()
 	for _, s := range []*server{public, admin} {

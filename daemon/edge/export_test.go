@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"crypto/tls"
+	"net/netip"
 	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -44,4 +45,25 @@ func (e *Edge) Audit(ctx context.Context) ([]AuditEntry, error) {
 // Refuse writes down that somebody was refused.
 func (e *Edge) Refuse(ctx context.Context, remote, subject, why string) {
 	e.directory.audit.refused(ctx, remote, subject, why)
+}
+
+// Narrow makes the rooms of the TCP port smaller than they are, before anybody is in them.
+func (e *Edge) Narrow(size, share int) {
+	e.port.crowd.mu.Lock()
+	defer e.port.crowd.mu.Unlock()
+	e.port.crowd.size, e.port.crowd.share = size, share
+}
+
+// Crowd is how many connections the TCP port holds that have not said what they want.
+func (e *Edge) Crowd() (friends, strangers int) { return e.port.crowd.count() }
+
+// CrowdFrom is how many of the strangers have an address.
+func (e *Edge) CrowdFrom(address string) int {
+	c := e.port.crowd
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if own := c.from[netip.MustParseAddr(address)]; own != nil {
+		return own.Len()
+	}
+	return 0
 }

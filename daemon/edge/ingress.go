@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -48,6 +49,7 @@ type ingress struct {
 	probe   func(ctx context.Context) error // whether it can store
 	find    func(key string) (place, bool)
 	sources *sources
+	clerk   *clerk
 	log     *slog.Logger
 	ready   atomic.Bool // it serves, and does not drain
 }
@@ -68,8 +70,12 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref string) {
+	remote, source := in.sources.judge(r)
 	to, ok := in.find(key)
 	if !ok {
+		if source == wire.SourceKnown {
+			in.clerk.note("Safaricom posts to an address that is not known: was its key retired?", "callbacks", remote)
+		}
 		refuse(w, http.StatusNotFound, "no such callback address")
 		return
 	}
@@ -78,7 +84,9 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		refuse(w, http.StatusMethodNotAllowed, "callbacks are posted")
 		return
 	}
-	remote, source := in.sources.judge(r)
+	if g := guestOf(r.Context()); g != nil {
+		g.crowd.known(g)
+	}
 	body, err := readBody(w, r)
 	if err != nil {
 		status, why := http.StatusBadRequest, "the body broke off"
@@ -87,7 +95,7 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
 			status, why = http.StatusRequestTimeout, "the body stopped coming"
 		}
-		in.log.Warn("callback refused", "endpoint", to.endpoint, "remote", remote, "status", status, "why", why)
+		in.clerk.note("callback refused", to.endpoint, remote, "status", status, "why", why)
 		refuse(w, status, why)
 		return
 	}
@@ -129,7 +137,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
 	if n >= 0 && n <= smallBody {
-		if c, ok := r.Context().Value(connKey{}).(*openedConn); ok {
+		if c, ok := r.Context().Value(connKey{}).(*guest); ok { // not below TLS
 			c.unwatch() // what follows runs to its end, whoever hangs up
 		}
 		body := make([]byte, n)
@@ -228,6 +236,16 @@ type server struct {
 }
 
 type connKey struct{}
+
+// guestOf is the guest whose request has this context; nil: it did not come over the port.
+func guestOf(ctx context.Context) *guest {
+	c := ctx.Value(connKey{})
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	g, _ := c.(*guest)
+	return g
+}
 
 func (in *ingress) server(log *slog.Logger) *server { return newServer(in, log) }
 

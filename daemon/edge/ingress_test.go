@@ -187,7 +187,9 @@ func TestAPosterThatHangsUpIsStoredAllTheSame(t *testing.T) {
 }
 
 // inTime runs an edge in a bubble of time, over wires in memory.
-func inTime(t *testing.T, test func(w *world, http *pipes)) {
+func inTime(t *testing.T, test func(w *world, http *pipes)) { inTimeWith(t, edge.Config{}, test) }
+
+func inTimeWith(t *testing.T, c edge.Config, test func(w *world, http *pipes)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		network := &simnet.Simnet{Router: &simnet.PerfectRouter{}}
@@ -197,7 +199,8 @@ func inTime(t *testing.T, test func(w *world, http *pipes)) {
 		}
 		defer network.Close()
 		http, admin := newPipes(), newPipes()
-		w := start(t, edge.Config{Dir: dir, HTTP: http, UDP: udp, Admin: admin})
+		c.Dir, c.HTTP, c.UDP, c.Admin = dir, http, udp, admin
+		w := start(t, c)
 		synctest.Wait()
 		test(w, http)
 		w.stop()

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -26,13 +28,18 @@ import (
 type port struct {
 	listener net.Listener
 	plain    bool // callbacks come without TLS
+	proxied  bool // proxies that are trusted begin with a PROXY header
 	tls      *tls.Config
+	sources  *sources
+	crowd    *crowd
+	clerk    *clerk
 	log      *slog.Logger
+	gate     chan struct{} // as many as strangers may use processors at a time
 
 	callbacks, links hall
 
 	mu     sync.Mutex
-	fresh  map[net.Conn]bool // it is not known which kind they are
+	fresh  map[*guest]bool // it is not known which kind they are
 	ended  bool
 	inside sync.WaitGroup
 	empty  chan struct{} // closed when serve has returned
@@ -51,7 +58,11 @@ const recordHandshake = 0x16 // the first byte of TLS, and of no HTTP
 var errNoName = errors.New("there is no certificate for this name")
 
 // newPort makes the port. public is nil where callbacks come without TLS.
-func newPort(l net.Listener, public, tunnel *tls.Config, log *slog.Logger) *port {
+func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *sources, k *clerk, log *slog.Logger) *port {
+	if public != nil {
+		public = public.Clone()
+		public.MinVersion = max(public.MinVersion, tls.VersionTLS12) // TLS 1.0 for lack of a word is not what anybody wants
+	}
 	choose := func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		switch {
 		case isTunnel(hello.ServerName):
@@ -66,8 +77,9 @@ func newPort(l net.Listener, public, tunnel *tls.Config, log *slog.Logger) *port
 		return public, nil
 	}
 	return &port{
-		listener: l, plain: public == nil, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose}, log: log,
-		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[net.Conn]bool), empty: make(chan struct{}),
+		listener: l, plain: public == nil, proxied: proxied, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose},
+		sources: s, crowd: newCrowd(s.friendly), clerk: k, log: log, gate: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[*guest]bool), empty: make(chan struct{}),
 	}
 }
 
@@ -147,46 +159,95 @@ func (p *port) settle() {
 }
 
 func (p *port) enter(c net.Conn) {
+	g := &guest{Conn: c, crowd: p.crowd}
+	if p.crowded(g) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fresh[c] = true
-	p.inside.Go(func() { p.welcome(c) })
+	p.fresh[g] = true
+	p.inside.Go(func() { p.welcome(g) })
 }
 
-// welcome finds out who c is, and hands it on. Until then it has as much time as the header of a request.
-func (p *port) welcome(c net.Conn) {
+// crowded ends g if there is no place for it.
+func (p *port) crowded(g *guest) bool {
+	err := p.crowd.enter(g)
+	if err != nil {
+		g.Conn.Close()
+		p.clerk.note("connections turned away", "port", g.RemoteAddr().String(), "err", err)
+	}
+	return err != nil
+}
+
+// welcome finds out who g is, and hands it on. Until then it has as much time as the header of a request.
+func (p *port) welcome(g *guest) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.fresh, c)
+		delete(p.fresh, g)
 	}()
-	c.SetDeadline(time.Now().Add(readWithin))
-	var first [1]byte
-	if _, err := io.ReadFull(c, first[:]); err != nil {
-		c.Close()
+	g.SetDeadline(time.Now().Add(readWithin))
+	if p.proxied && !p.introduce(g) {
 		return
 	}
-	opened := &openedConn{Conn: c, first: first[:]}
+	var first [1]byte
+	if _, err := io.ReadFull(g, first[:]); err != nil {
+		g.Close()
+		return
+	}
+	g.first = first[:]
 	if first[0] != recordHandshake {
 		if !p.plain {
-			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis is an HTTPS port.\n")
-			c.Close()
+			io.WriteString(g, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis is an HTTPS port.\n")
+			g.Close()
 			return
 		}
-		p.handOver(opened, &p.callbacks)
+		p.handOver(g, &p.callbacks)
 		return
 	}
-	t := tls.Server(opened, p.tls)
-	if err := t.HandshakeContext(context.Background()); err != nil { // c has a deadline, and stop closes it
-		p.log.Debug("no TLS with a guest", "remote", c.RemoteAddr().String(), "err", err)
-		c.Close()
+	t := tls.Server(g, p.tls)
+	if err := p.shake(t, g); err != nil {
+		p.log.Debug("no TLS with a guest", "remote", g.RemoteAddr().String(), "err", err)
+		g.Close()
 		return
 	}
 	to := &p.callbacks
 	if isTunnel(t.ConnectionState().ServerName) {
+		p.crowd.leave(g) // the tunnel counts those who have not said Hello by itself
 		to = &p.links
 	}
 	p.handOver(t, to)
+}
+
+// introduce hears from a proxy that is trusted for whom it speaks (PROXY protocol, version 1 or 2). Nobody else is asked:
+// what looks like such a header is then a request that is none.
+func (p *port) introduce(g *guest) bool {
+	if at, ok := addressOf(g.RemoteAddr().String()); !ok || !p.sources.trusts(at) {
+		return true
+	}
+	c := proxyproto.NewConn(g.Conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(0)) // g has a deadline
+	if c.ProxyHeader() == nil {
+		p.clerk.note("a proxy did not say for whom it speaks: have it send the PROXY protocol, or switch proxy-protocol off", "port", g.RemoteAddr().String())
+		g.Close()
+		return false
+	}
+	p.crowd.leave(g)
+	g.Conn = c
+	return !p.crowded(g)
+}
+
+// shake shakes hands with a guest. What that costs is calculation, a thousand times that of a callback. So strangers
+// share half of the processors for it, and those who may have callbacks find the other half.
+func (p *port) shake(t *tls.Conn, g *guest) error {
+	if !g.friend {
+		p.gate <- struct{}{}
+		g.gate = p.gate // and it is left while g waits for the network
+		defer func() {
+			<-p.gate
+			g.gate = nil
+		}()
+	}
+	return t.HandshakeContext(context.Background()) // g has a deadline, and stop closes it
 }
 
 func (p *port) handOver(c net.Conn, to *hall) {
@@ -227,28 +288,3 @@ func (h *hall) Close() error {
 }
 
 func (h *hall) Addr() net.Addr { return h.addr }
-
-// openedConn is a connection of which something was read already.
-type openedConn struct {
-	net.Conn
-	first     []byte
-	unwatched atomic.Bool
-}
-
-// unwatch spares the request at hand a guard. From the end of a body to the answer net/http has a goroutine of its own read
-// one byte ahead, which tells a handler that its client is gone; and that goroutine is stopped by a deadline in the past. To
-// whom a callback matters as much when nobody waits for the answer, that is work for nothing. A Read may return nothing at
-// any time, and the guard takes that for its end; were net/http to read in another way, it would read again.
-func (o *openedConn) unwatch() { o.unwatched.Store(true) }
-
-func (o *openedConn) Read(b []byte) (int, error) {
-	if len(o.first) > 0 && len(b) > 0 {
-		n := copy(b, o.first)
-		o.first = o.first[n:]
-		return n, nil
-	}
-	if len(b) == 1 && o.unwatched.CompareAndSwap(true, false) {
-		return 0, nil
-	}
-	return o.Conn.Read(b)
-}

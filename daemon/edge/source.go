@@ -87,6 +87,11 @@ func (s *sources) judge(r *http.Request) (remote string, source wire.Source) {
 	return remote, wire.SourceUnknown
 }
 
+// friendly reports whether it is to be expected that a has callbacks.
+func (s *sources) friendly(a netip.Addr) bool {
+	return s.known[a] || within(s.ranges, a) || s.trusts(a)
+}
+
 // trusts reports whether a is a proxy of ours.
 func (s *sources) trusts(a netip.Addr) bool { return within(s.proxies, a) }
 
