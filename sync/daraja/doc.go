@@ -2,7 +2,8 @@
 //
 // In the order things happen: client.go says who asks, tokens.go gets the right to, push.go sends a prompt to a phone,
 // call.go is one request and its answer, errors.go says what an answer means for the money, callback.go reads what comes
-// back, query.go asks when nothing does, and outcome.go says in one word and in one sentence what it all came to.
+// back, receipt.go what a receipt tells and which other notices bring it, query.go asks when nothing does, and outcome.go
+// says in one word and in one sentence what it all came to.
 package daraja
 
 import "time"

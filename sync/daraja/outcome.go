@@ -17,6 +17,7 @@ const (
 	OutcomeRejected          Outcome = "rejected"
 	OutcomeUnknown           Outcome = "unknown"  // nobody can tell yet: neither paid nor failed
 	OutcomeNotSent           Outcome = "not_sent" // Daraja could not be reached, so the customer was never prompted
+	OutcomeDenied            Outcome = "denied"   // a person at the shop looked, and it was not paid
 )
 
 // OutcomeOf maps a result code. It never looks at the description: one code has up to five texts, and the text of one
@@ -51,7 +52,7 @@ func OutcomeOf(resultCode string) Outcome {
 func (o Outcome) Failed() bool {
 	switch o {
 	case OutcomeInsufficientFunds, OutcomeCancelled, OutcomeUnreachable, OutcomeExpired, OutcomeWrongPIN, OutcomeBlocked,
-		OutcomeLimit, OutcomeBusy, OutcomeRejected, OutcomeNotSent:
+		OutcomeLimit, OutcomeBusy, OutcomeRejected, OutcomeNotSent, OutcomeDenied:
 		return true
 	}
 	return false
@@ -118,6 +119,11 @@ func (o Outcome) Sentence() Sentence {
 			"M-Pesa could not be reached, so nothing was sent to the customer; check the internet connection, then try again.",
 			"Hatukuweza kuifikia M-Pesa, kwa hivyo mteja hakutumiwa ombi; angalia mtandao, kisha ujaribu tena.",
 		}
+	case OutcomeDenied:
+		return Sentence{
+			"The shop has looked for this payment and it was not made; it may be asked for again.",
+			"Duka limeyatafuta malipo haya na hayakufanyika; yanaweza kuombwa tena.",
+		}
 	}
 	return SentenceUnknownAsking()
 }
@@ -144,5 +150,54 @@ func SentenceUnknownUnasked() Sentence {
 	return Sentence{
 		"It is not known whether this was paid: before charging again, look for the M-Pesa message on the customer's phone or for the payment on the shop's M-Pesa statement.",
 		"Haijulikani kama malipo haya yamefanyika: kabla ya kutoza tena, tafuta ujumbe wa M-Pesa kwenye simu ya mteja au malipo hayo kwenye taarifa ya M-Pesa ya duka.",
+	}
+}
+
+// SentenceConfirmed is for a payment that a person at the shop has found to be made, of which M-Pesa's own message has not
+// come.
+func SentenceConfirmed() Sentence {
+	return Sentence{
+		"The shop has found this payment on its M-Pesa statement and confirmed it by hand.",
+		"Duka limeyapata malipo haya kwenye taarifa yake ya M-Pesa na limeyathibitisha lenyewe.",
+	}
+}
+
+// SentenceDoubted is for a payment of which a message came that is not believed, and that Daraja is asked about.
+func SentenceDoubted() Sentence {
+	return Sentence{
+		"A message about this payment came that may be false: do not rely on it and hand nothing over yet; we are checking with M-Pesa.",
+		"Ujumbe kuhusu malipo haya umefika ambao huenda ni wa uongo: usiutegemee na usikabidhi chochote bado; tunathibitisha na M-Pesa.",
+	}
+}
+
+// SentenceDoubtedUnasked is the same, where nobody can ask Daraja.
+func SentenceDoubtedUnasked() Sentence {
+	return Sentence{
+		"A message about this payment came that may be false: hand nothing over before you have found the payment on the shop's M-Pesa statement.",
+		"Ujumbe kuhusu malipo haya umefika ambao huenda ni wa uongo: usikabidhi chochote kabla ya kuyapata malipo kwenye taarifa ya M-Pesa ya duka.",
+	}
+}
+
+// SentenceHeld is for a success that M-Pesa has told of, and that is large enough to be asked about before it counts.
+func SentenceHeld() Sentence {
+	return Sentence{
+		"M-Pesa says that this was paid; because the amount is large we are asking M-Pesa once more: hand nothing over yet, and do not charge again.",
+		"M-Pesa inasema haya yamelipwa; kwa kuwa kiasi ni kikubwa tunaiuliza M-Pesa mara moja tena: usikabidhi chochote bado, wala usitoze tena.",
+	}
+}
+
+// SentenceHeldUnasked is the same, where nobody can ask Daraja.
+func SentenceHeldUnasked() Sentence {
+	return Sentence{
+		"M-Pesa says that this was paid; because the amount is large, find it on the shop's M-Pesa statement before you hand anything over, and do not charge again.",
+		"M-Pesa inasema haya yamelipwa; kwa kuwa kiasi ni kikubwa, yatafute kwenye taarifa ya M-Pesa ya duka kabla ya kukabidhi chochote, wala usitoze tena.",
+	}
+}
+
+// SentencePaidTwice is for a payment that is made, and of which M-Pesa has told with two receipts.
+func SentencePaidTwice() Sentence {
+	return Sentence{
+		"This is paid, and M-Pesa has told of it with two receipts: the customer may have paid twice; look at the shop's M-Pesa statement, and give back what is too much.",
+		"Haya yamelipwa, na M-Pesa imetuma risiti mbili: huenda mteja amelipa mara mbili; angalia taarifa ya M-Pesa ya duka, na urudishe kilichozidi.",
 	}
 }

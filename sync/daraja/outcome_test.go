@@ -11,7 +11,7 @@ import (
 var outcomes = []daraja.Outcome{
 	daraja.OutcomePaid, daraja.OutcomeInsufficientFunds, daraja.OutcomeCancelled, daraja.OutcomeUnreachable, daraja.OutcomeExpired,
 	daraja.OutcomeWrongPIN, daraja.OutcomeBlocked, daraja.OutcomeLimit, daraja.OutcomeBusy, daraja.OutcomeRejected, daraja.OutcomeUnknown,
-	daraja.OutcomeNotSent,
+	daraja.OutcomeNotSent, daraja.OutcomeDenied,
 }
 
 func TestEveryCodeHasItsOutcomeAndAllOthersAreUnknown(t *testing.T) {
@@ -68,7 +68,9 @@ func TestSentencesAreSomethingACashierCanReadAloud(t *testing.T) {
 }
 
 func sentences() map[string]daraja.Sentence {
-	m := map[string]daraja.Sentence{"pending": daraja.SentencePending(), "unasked": daraja.SentenceUnknownUnasked()}
+	m := map[string]daraja.Sentence{"pending": daraja.SentencePending(), "unasked": daraja.SentenceUnknownUnasked(),
+		"confirmed": daraja.SentenceConfirmed(), "doubted": daraja.SentenceDoubted(), "doubted, unasked": daraja.SentenceDoubtedUnasked(),
+		"held": daraja.SentenceHeld(), "held, unasked": daraja.SentenceHeldUnasked(), "twice": daraja.SentencePaidTwice()}
 	for _, o := range outcomes {
 		m[string(o)] = o.Sentence()
 	}
