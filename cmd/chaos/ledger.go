@@ -17,13 +17,13 @@ type fate uint8
 const (
 	counted     fate = iota // it is believed: applied, repeated or overruled
 	unreadable              // unparsed
-	disbelieved             // suspect
+	disbelieved             // suspect or forged
 	unclaimed               // unmatched
 )
 
 var fates = map[string]fate{
 	"applied": counted, "repeated": counted, "overruled": counted,
-	"unparsed": unreadable, "suspect": disbelieved, "unmatched": unclaimed,
+	"unparsed": unreadable, "suspect": disbelieved, "forged": disbelieved, "unmatched": unclaimed,
 }
 
 // A code is a result code that callbacks of this program say, as a place in codes.
@@ -485,5 +485,5 @@ func parseCursor(s string) (epoch, seq uint64, err error) {
 
 // receiptOf is the receipt of a payment, should it be paid.
 func receiptOf(payment uint32) string {
-	return "RC" + strings.ToUpper(strconv.FormatUint(uint64(payment)+36*36*36*36*36, 36))
+	return "UJ2" + strings.ToUpper(strconv.FormatUint(uint64(payment)+36*36*36*36*36*36, 36)) // of 2 October 2026, as callbacks say
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/sync/push"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/urfave/cli/v2"
 )
@@ -75,6 +76,7 @@ type shortcodeSettings struct {
 	ConsumerKeyFile    string `toml:"consumer-key-file"`
 	ConsumerSecretFile string `toml:"consumer-secret-file"`
 	PasskeyFile        string `toml:"passkey-file"`
+	QueryAbove         *int64 `toml:"query-above"` // shillings
 }
 
 // duration is written as Go writes it: "90s", "2m30s".
@@ -194,6 +196,21 @@ func stateDir(part string) (string, error) {
 		return "", fmt.Errorf("no --data was given and there is no home folder: %w", err)
 	}
 	return filepath.Join(home, ".local", "state", "hodi", part), nil
+}
+
+// queryAbove is, by a shortcode's name, the amount above which Daraja is asked before a success counts.
+func queryAbove(tables map[string]shortcodeSettings) (map[string]push.Money, error) {
+	limits := make(map[string]push.Money)
+	for name, s := range tables {
+		switch limit := s.QueryAbove; {
+		case limit == nil:
+		case *limit < 0 || *limit > 1_000_000_000:
+			return nil, fmt.Errorf("config: [shortcode.%s]: query-above is %d: write shillings, as in 5000; 0 is always", name, *limit)
+		default:
+			limits[name] = push.Money(*limit) * 100
+		}
+	}
+	return limits, nil
 }
 
 // shortcodes reads the [shortcode.NAME] tables and the files that they name.

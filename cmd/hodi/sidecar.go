@@ -36,7 +36,7 @@ func sidecarCommand() *cli.Command {
 			debugFlag(),
 		},
 		Action:      runSidecar,
-		Subcommands: backupCommands("sidecar", []cli.Flag{data, ca, token}, backupSidecar, restoreSidecar),
+		Subcommands: append(backupCommands("sidecar", []cli.Flag{data, ca, token}, backupSidecar, restoreSidecar), refKeyCommand(data)),
 	}
 }
 
@@ -95,6 +95,10 @@ func runSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	limits, err := queryAbove(settings.Shortcode)
+	if err != nil {
+		return err
+	}
 	logger, err := newLogger(c, slog.LevelInfo)
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func runSidecar(c *cli.Context) error {
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
 		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
-		Origins: s.Origins, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
+		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Logger: logger,
 	})

@@ -378,7 +378,7 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 // counted says how many callbacks there are, by what became of them.
 func counted(by map[string]int64) string {
 	var words []string
-	for _, state := range []string{"applied", "unmatched", "unparsed", "suspect"} {
+	for _, state := range []string{"applied", "unmatched", "unparsed", "recorded", "held", "suspect", "forged"} {
 		if n := by[state]; n > 0 || state == "applied" {
 			words = append(words, grouped(uint64(n))+" "+state)
 		}

@@ -17,11 +17,24 @@ import (
 // The operator's routes, on a socket that only the sidecar's own user may open. The app's key does not do here: an app may
 // ask for money, and not decide what was paid, nor who else may listen.
 //
-//	GET /audit?before=&limit=   {"audit": [...]}: the newest lines, or those before one; oldest first
+//	GET /audit?before=&limit=     {"audit": [...]}: the newest lines, or those before one; oldest first
+//	GET /payments, /payments/ID   as the app's; ?doubt=true are those that somebody has to look at
+//	POST /payments/ID/confirm     {"reason", "receipt"?}: it was made, says a person who has looked
+//	POST /payments/ID/deny        {"reason"}: it was not
+//	GET /keys                     those behind the refs in callback addresses, the oldest first
+//	POST /keys                    another, for new payments; the older ones are believed until
+//	DELETE /keys/NAME             they are retired
 func (s *Sidecar) operatorRoutes() http.Handler {
 	mux := http.NewServeMux()
 	route := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h)) }
 	route("GET /audit", s.listAudit)
+	route("GET /payments", s.listPayments)
+	route("GET /payments/{id}", s.getPayment)
+	route("POST /payments/{id}/confirm", s.decide(true))
+	route("POST /payments/{id}/deny", s.decide(false))
+	route("GET /keys", s.listRefKeys)
+	route("POST /keys", s.rotateRefKey)
+	route("DELETE /keys/{name}", s.retireRefKey)
 	return mux
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -68,6 +69,8 @@ type callbackView struct {
 	Session   string              `json:"session,omitempty"`
 	Ref       string              `json:"ref,omitempty"`
 	Remote    string              `json:"remote,omitempty"`
+	Source    string              `json:"source,omitempty"`   // what the edge thinks of that: known, unknown, not believed
+	Misdated  bool                `json:"misdated,omitempty"` // the letters of its receipt are of another day
 	Headers   map[string][]string `json:"headers,omitempty"`
 	Body      string              `json:"body"`
 	BodyBytes []byte              `json:"bodyBase64,omitempty"` // in place of Body, if it is no text
@@ -76,18 +79,16 @@ type callbackView struct {
 // listCallbacks answers what settled nothing, oldest first: unless asked for otherwise, what somebody should look at.
 func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem {
 	filter := correlate.CallbackFilter{
-		States: []string{correlate.StateUnmatched, correlate.StateUnparsed, correlate.StateSuspect},
+		States: []string{correlate.StateUnmatched, correlate.StateUnparsed, correlate.StateHeld, correlate.StateSuspect, correlate.StateForged},
 		After:  r.URL.Query().Get("after"),
 	}
 	if given := r.URL.Query()["state"]; len(given) > 0 {
 		filter.States = nil
 		for one := range strings.SplitSeq(strings.Join(given, ","), ",") {
-			switch one {
-			case correlate.StateApplied, correlate.StateRepeated, correlate.StateOverruled, correlate.StateUnmatched, correlate.StateUnparsed, correlate.StateSuspect:
-				filter.States = append(filter.States, one)
-			default:
-				return badRequest("state is one or more of applied, repeated, overruled, unmatched, unparsed, suspect")
+			if !slices.Contains(correlate.States(), one) {
+				return badRequest("state is one or more of %s", strings.Join(correlate.States(), ", "))
 			}
+			filter.States = append(filter.States, one)
 		}
 	}
 	p := pageCursor(filter.After)
@@ -105,7 +106,10 @@ func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem
 	for i, c := range list {
 		out[i] = callbackView{
 			ID: c.ID, Received: push.Time{Time: c.Received}, State: c.State, Error: c.Error, PaymentID: c.PaymentID,
-			Session: c.Session, Ref: c.Ref, Remote: c.Remote, Headers: headers(c.Header),
+			Session: c.Session, Ref: c.Ref, Remote: c.Remote, Misdated: c.Misdated, Headers: headers(c.Header),
+		}
+		if c.Source != wire.SourceUnjudged {
+			out[i].Source = c.Source.String()
 		}
 		if utf8.Valid(c.Body) {
 			out[i].Body = string(c.Body)

@@ -21,7 +21,7 @@ import (
 // not in those callbacks (sessions, idempotency keys, payments older than that) is in the file that was moved aside.
 
 // openTable opens the database, or what takes its place.
-func (s *Sidecar) openTable(ctx context.Context, key []byte) error {
+func (s *Sidecar) openTable(ctx context.Context) error {
 	path := filepath.Join(s.config.Dir, databaseFile)
 	if err := salvage.Finish(path); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (s *Sidecar) openTable(ctx context.Context, key []byte) error {
 		}
 	}
 	if err == nil {
-		err = s.openCorrelate(ctx, path, key)
+		err = s.openCorrelate(ctx, path)
 	}
 	if err == nil || !salvage.IsDamage(err) {
 		return err
@@ -44,18 +44,19 @@ func (s *Sidecar) openTable(ctx context.Context, key []byte) error {
 	if err := salvage.Aside(path, stamp); err != nil {
 		return fmt.Errorf("move %s aside: %w", path, err)
 	}
-	return s.openCorrelate(ctx, path, key)
+	return s.openCorrelate(ctx, path)
 }
 
-func (s *Sidecar) openCorrelate(ctx context.Context, path string, key []byte) (err error) {
+func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
 	if salvage.Missing(path) && s.restarted {
 		s.log.Error("the database is gone. A new one is begun: the edge sends what it holds, and payments come back with their callbacks", "file", path)
 		if err := salvage.Aside(path, salvage.Stamp(time.Now())); err != nil { // its log, if that is there
 			return err
 		}
 	}
+	key, old := split(s.refKeys)
 	s.table, err = correlate.Open(ctx, correlate.Config{
-		Path: path, Key: key, Trusting: s.config.Dev,
+		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove,
 		UnknownAfter: s.config.UnknownAfter, FirstAsk: s.config.FirstAsk,
 		Publish: s.publish, Logger: s.log,
 		Damaged: func(err error) { s.damaged <- err },

@@ -286,7 +286,7 @@ func webhook(n int, code any, metadata string) string {
 }
 
 func paid(n, shillings int) string {
-	return webhook(n, 0, fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":"TIL7XK41%02d"},{"Name":"TransactionDate","Value":20251120110452},{"Name":"PhoneNumber","Value":%s}]}`, shillings, n, phone))
+	return webhook(n, 0, fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":"TIL7XK41%02d"},{"Name":"TransactionDate","Value":20250921110452},{"Name":"PhoneNumber","Value":%s}]}`, shillings, n, phone))
 }
 
 func cancelled(n int) string { return webhook(n, 1032, "") }

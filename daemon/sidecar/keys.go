@@ -23,7 +23,7 @@ import (
 // The files in Dir.
 const (
 	databaseFile = "sidecar.db"
-	callbackKey  = "callback.key" // signs the refs in callback addresses
+	callbackKey  = "callback.key" // makes the refs in callback addresses: see refkeys.go
 	apiKey       = "api.key"      // what the app says to be let in
 	inboxKey     = "inbox.key"    // the {key} of POST /c/{key}/{ref}
 	lockFile     = "lock"
@@ -63,28 +63,19 @@ func hasKey(dir string) (bool, error) {
 }
 
 // loadKey reads a key of n random bytes, in hex; it is made when it is missing. A key that cannot be read is never
-// replaced: with another callback.key no callback that is on its way would be believed.
+// replaced: an app would be locked out, and Safaricom be answered 404.
 func loadKey(dir, name string, n int) ([]byte, error) {
 	path := filepath.Join(dir, name)
-	text, err := os.ReadFile(path)
+	text, err := readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKey(path, n)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)
 	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	key, err := hex.DecodeString(strings.TrimSpace(text))
 	if err != nil || len(key) != n {
 		return nil, fmt.Errorf("%s holds no key (%d bytes in hex): put the right file back", path, n)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read a key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, fmt.Errorf("%s can be read by others: %w", path, err)
-		}
 	}
 	return key, nil
 }

@@ -16,6 +16,7 @@ type view struct {
 	push.Data
 	Session     string `json:"session"`
 	Environment string `json:"environment,omitempty"` // sandbox or production: sums never mix them
+	DecidedBy   string `json:"decidedBy,omitempty"`   // the person who has confirmed or denied it
 	CallbackURL string `json:"callbackUrl,omitempty"` // where Daraja is to send the answer, of a payment that the app will push
 }
 
@@ -28,7 +29,7 @@ func views(payments []correlate.Payment) []view {
 }
 
 func viewOf(p correlate.Payment) view {
-	return view{Data: p.Data(), Session: p.Session, Environment: p.Environment}
+	return view{Data: p.Data(), Session: p.Session, Environment: p.Environment, DecidedBy: p.DecidedBy}
 }
 
 // registerPayment takes up a push that the app makes itself: after it, with Daraja's own ack; or before it, and then the
@@ -136,6 +137,13 @@ func (s *Sidecar) getPayment(w http.ResponseWriter, r *http.Request) *problem {
 func (s *Sidecar) listPayments(w http.ResponseWriter, r *http.Request) *problem {
 	q := r.URL.Query()
 	filter := correlate.Filter{Status: q.Get("status"), Session: q.Get("session"), Shortcode: q.Get("shortcode"), After: q.Get("after")}
+	switch doubt := q.Get("doubt"); doubt {
+	case "":
+	case "true":
+		filter.Doubted = true
+	default:
+		return badRequest("doubt is true, or left out")
+	}
 	switch push.Status(filter.Status) {
 	case "", push.Pending, push.Success, push.Failed, push.Unknown:
 	default:

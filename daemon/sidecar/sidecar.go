@@ -1,11 +1,11 @@
 // Package sidecar is the daemon beside the merchant's app: it takes callbacks from the edge, keeps every payment's state,
 // and tells tills, pages and the app, the moment it is known.
 //
-// The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go is what lies in the data
+// The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go and refkeys.go are what lies in the data
 // folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
-// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket,
+// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go what a person decides,
 // status.go says how the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
@@ -56,6 +56,8 @@ type Config struct {
 	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
 	PublicURL       string   // the address under which others reach this sidecar; default: http:// and the listener's
 
+	QueryAbove map[string]push.Money // by a shortcode's name: ask Daraja before a success of more than this counts; default: believe callbacks
+
 	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
 	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
 	QueriesPerMinute int           // ask Daraja at most so often; default: 5
@@ -91,6 +93,9 @@ type Sidecar struct {
 	expected expectation
 	watch    *watch.Watch
 	clients  map[string]*daraja.Client // by the shortcode's name
+
+	keys    sync.Mutex // held to change the keys behind refs, or to look at them
+	refKeys []refKey
 
 	apiKey     string
 	inbox      string // the {key} of our own callback address
@@ -131,8 +136,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	if s.restarted, err = hasKey(config.Dir); err != nil {
 		return nil, err
 	}
-	refs, err := loadKey(config.Dir, callbackKey, 32)
-	if err != nil {
+	if s.refKeys, err = loadRefKeys(config.Dir); err != nil {
 		return nil, err
 	}
 	app, err := loadKey(config.Dir, apiKey, 32)
@@ -145,7 +149,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	}
 	s.apiKey, s.inbox = hex.EncodeToString(app), hex.EncodeToString(inbox)
 
-	if err := s.openTable(ctx, refs); err != nil {
+	if err := s.openTable(ctx); err != nil {
 		return nil, err
 	}
 	s.hub = hub.New(ringSize, s.table.Head(), s.load)
@@ -154,7 +158,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 		Client: func(name string) *daraja.Client { return s.clients[name] },
 	}
 	if config.Edge != "" {
-		if err := s.openTunnel(refs); err != nil {
+		if err := s.openTunnel(inbox); err != nil {
 			return nil, err
 		}
 	}

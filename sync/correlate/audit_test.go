@@ -89,7 +89,7 @@ func TestACallbackThatIsNotBelievedIsInTheAudit(t *testing.T) {
 	s.open("till-1", 10000)
 	p := s.begin(request("till-1"))
 	s.comes(p.ID+strings.Repeat("0", 32), success(p, "100", "TIL7XK4101"))
-	if got := s.acts(); len(got) != 1 || !strings.HasPrefix(got[0], "sidecar, callback not believed, "+p.ID+", the code in its address is wrong") {
+	if got := s.acts(); len(got) != 1 || !strings.HasPrefix(got[0], "sidecar, callback forged, "+p.ID+", the code in its address is wrong") {
 		t.Errorf("the audit is %q", got)
 	}
 }

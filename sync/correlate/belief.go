@@ -1,8 +1,9 @@
 package correlate
 
 import (
-	"crypto/hmac"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
@@ -11,24 +12,41 @@ import (
 
 // A verdict is what is thought of a callback.
 type verdict struct {
-	state   string          // unparsed, unmatched or suspect; "" if it is believed
+	state   string          // unparsed, unmatched, recorded, repeated, held, suspect or forged; "" if it is believed
 	why     string          // for people; says nothing that must not be logged
+	doubt   string          // what its payment is marked with, if it is suspect
 	payment *Payment        // that it is about, if that is known
-	said    daraja.Callback // what it says, unless unparsed
+	said    daraja.Callback // what it says, unless unparsed, forged or a notice
+	notice  *daraja.Notice  // what it says, if it is a C2B notice
+	misdate bool            // the letters of its receipt are of another day
+}
+
+// suspect is a verdict of a callback that is not believed.
+func (v verdict) suspect(format string, args ...any) verdict {
+	v.state, v.doubt, v.why = StateSuspect, DoubtSuspect, fmt.Sprintf(format, args...)
+	return v
+}
+
+// post is how a callback came.
+type post struct {
+	ref      bool   // to the address that was made for its payment, with the right code
+	session  string // to the address of a session (dev)
+	source   wire.Source
+	received time.Time
 }
 
 // judge decides whether a callback is to be believed, and of which payment it speaks. Daraja signs nothing. What counts
 // is the address it was posted to: a ref with the right code was told to nobody but Daraja.
 //
+//	ref with a wrong code       forged: nothing else of it is looked at
 //	ref with a right code       its payment, unless the ids are known to be others
-//	ref with a wrong code       forged
 //	no ref, both ids known      their payment, if the app made the push itself without a ref (or in development)
 //	no ref, ids not known       parked until its payment is
-//	success of another amount,  not believed (but in development)
-//	or of none
+//	no STK callback but C2B     recorded: it settles nothing, but is the same money as a payment with its receipt
+//
+// Then it is weighed: see weigh.
 func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
 	id, code, ours := splitRef(e.Ref)
-	right := ours && hmac.Equal([]byte(code), []byte(x.t.mac(id)))
 	var named *Payment
 	if ours {
 		p, found, err := x.payment(id)
@@ -39,19 +57,25 @@ func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
 			named = p
 		}
 	}
+	if ours && !x.t.made(id, code) {
+		return verdict{state: StateForged, why: "the code in its address is wrong: somebody made it up, or it is of a key that is retired", payment: named}, nil
+	}
 	if e.Kind != wire.KindNotice {
 		return verdict{state: StateUnparsed, why: fmt.Sprintf("callbacks of kind %d are not understood by this version", e.Kind), payment: named}, nil
 	}
+	from := post{ref: ours, session: session, source: e.Source, received: e.Received}
 	c, err := parse(e.Body)
-	switch {
-	case err != nil:
+	if err != nil {
+		if n, e := parseNotice(e.Body); e == nil {
+			return x.judgeNotice(n, from)
+		}
 		return verdict{state: StateUnparsed, why: err.Error(), payment: named}, nil
-	case ours && !right:
-		return verdict{state: StateSuspect, why: "the code in its address is wrong: forged, or made with another key", payment: named, said: c}, nil
+	}
+	switch {
 	case !ours:
-		return x.judgeByIDs(c, session)
+		return x.judgeByIDs(c, from)
 	case named == nil:
-		return x.judgeRestored(id, c, e)
+		return x.judgeRestored(id, c, from)
 	}
 	v := verdict{payment: named, said: c}
 	switch {
@@ -59,86 +83,150 @@ func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
 		if p, other, err := x.pair(c.MerchantRequestID, c.CheckoutRequestID); err != nil {
 			return verdict{}, err
 		} else if p != nil || other != nil {
-			v.state, v.why = StateSuspect, "its ids are those of another payment"
-			return v, nil
+			return v.suspect("its ids are those of another payment"), nil
 		}
 	case named.MerchantRequestID != c.MerchantRequestID || named.CheckoutRequestID != c.CheckoutRequestID:
-		v.state, v.why = StateSuspect, "its ids are not those of the payment that its address names"
-		return v, nil
+		return v.suspect("its ids are not those of the payment that its address names"), nil
 	}
-	return x.t.judgeAmount(v), nil
+	return x.weigh(v, from)
 }
 
 // judgeByIDs is for a callback whose address names no payment.
-func (x *tx) judgeByIDs(c daraja.Callback, session string) (verdict, error) {
+func (x *tx) judgeByIDs(c daraja.Callback, from post) (verdict, error) {
 	p, other, err := x.pair(c.MerchantRequestID, c.CheckoutRequestID)
 	switch {
 	case err != nil:
 		return verdict{}, err
 	case p != nil:
-		return x.t.judgeMatched(p, c, session), nil
+		return x.judgeMatched(p, c, from)
 	case other != nil:
-		return verdict{state: StateSuspect, why: "its MerchantRequestID is known with another CheckoutRequestID", payment: other, said: c}, nil
+		return verdict{payment: other, said: c}.suspect("its MerchantRequestID is known with another CheckoutRequestID"), nil
 	}
 	return verdict{state: StateUnmatched, said: c}, nil
 }
 
 // judgeMatched is for a callback that both ids connect with a payment, now or when its ids became known.
-func (t *Table) judgeMatched(p *Payment, c daraja.Callback, session string) verdict {
+func (x *tx) judgeMatched(p *Payment, c daraja.Callback, from post) (verdict, error) {
 	v := verdict{payment: p, said: c}
 	switch {
-	case p.HasRef && !t.cfg.Trusting:
-		v.state, v.why = StateSuspect, "its payment is settled only through the address that was made for it"
-	case session != "" && session != p.Session:
-		v.state, v.why = StateSuspect, "it was posted to the address of another session"
-	default:
-		return t.judgeAmount(v)
+	case p.HasRef && !x.t.cfg.Trusting:
+		return v.suspect("its payment is settled only through the address that was made for it"), nil
+	case from.session != "" && from.session != p.Session:
+		return v.suspect("it was posted to the address of another session"), nil
 	}
-	return v
-}
-
-func (t *Table) judgeAmount(v verdict) verdict {
-	c, p := v.said, v.payment
-	if daraja.OutcomeOf(c.ResultCode) != daraja.OutcomePaid || p.Amount == 0 || t.cfg.Trusting {
-		return v
-	}
-	switch {
-	case !c.HasAmount: // every success that Daraja was ever seen to send has one
-		v.state, v.why = StateSuspect, fmt.Sprintf("it does not say how much was paid, and %s was asked for", p.Amount)
-	case push.Money(c.Amount) != p.Amount:
-		v.state, v.why = StateSuspect, fmt.Sprintf("it says that %s was paid, and %s was asked for", push.Money(c.Amount), p.Amount)
-	}
-	return v
+	return x.weigh(v, from)
 }
 
 // judgeRestored is for a ref with the right code that names a payment we do not know: we made it, and then lost the
 // disk. The callback is all that is left of the payment.
-func (x *tx) judgeRestored(id string, c daraja.Callback, e wire.Entry) (verdict, error) {
+func (x *tx) judgeRestored(id string, c daraja.Callback, from post) (verdict, error) {
+	v := verdict{said: c}
 	p, other, err := x.pair(c.MerchantRequestID, c.CheckoutRequestID)
 	if err != nil {
 		return verdict{}, err
 	}
 	if p != nil || other != nil {
-		return verdict{state: StateSuspect, why: "its ids are those of another payment", said: c}, nil
+		return v.suspect("its ids are those of another payment"), nil
+	}
+	if v, err = x.weigh(v, from); err != nil || v.state == StateSuspect {
+		return v, err
 	}
 	phone, err := daraja.NormalizePhone(c.Phone)
 	if err != nil {
 		phone = "" // absent, or masked
 	}
-	made, err := x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: e.Received.UTC(), Status: push.Pending, silentAt: x.now.Add(x.t.cfg.UnknownAfter)})
+	v.payment, err = x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: from.received.UTC(), Status: push.Pending, silentAt: x.now.Add(x.t.cfg.UnknownAfter)})
 	if err != nil {
 		return verdict{}, err
 	}
 	x.t.log.Warn("a callback names a payment that is not known here; it was made by this sidecar, so it is taken up", "payment", id)
-	return verdict{payment: made, said: c}, nil
+	return v, nil
+}
+
+// weigh holds what a callback says, and where it came from, against what is known:
+//
+//	from an address that the edge was told not to believe      suspect, whatever it says
+//	a success of another amount than was asked for, or of none suspect (but in development)
+//	a success whose receipt is of another day                  suspect, if no ref speaks for it or its source is unknown
+//	a success whose receipt is another payment's               suspect
+//	a second success, with another receipt                     suspect: paid twice?
+//	a success above the limit of its shortcode                 held, until Daraja was asked
+func (x *tx) weigh(v verdict, from post) (verdict, error) {
+	if from.source == wire.SourceEnforced {
+		return v.suspect("it came from an address that is not Safaricom's, and the edge was told not to believe such"), nil
+	}
+	c, p := v.said, v.payment
+	if daraja.OutcomeOf(c.ResultCode) != daraja.OutcomePaid {
+		return v, nil
+	}
+	at := c.Completed
+	if at.IsZero() {
+		at = from.received
+	}
+	v.misdate = c.Receipt != "" && !daraja.ReceiptDated(c.Receipt, at)
+	if p == nil {
+		p = new(Payment)
+	}
+	receipt := strings.ToUpper(c.Receipt)
+	switch {
+	case x.t.cfg.Trusting:
+	case p.Amount != 0 && !c.HasAmount: // every success that Daraja was ever seen to send has one
+		return v.suspect("it does not say how much was paid, and %s was asked for", p.Amount), nil
+	case p.Amount != 0 && push.Money(c.Amount) != p.Amount:
+		return v.suspect("it says that %s was paid, and %s was asked for", push.Money(c.Amount), p.Amount), nil
+	case v.misdate && !from.ref:
+		return v.suspect("the letters of its receipt are of another day, and it was not posted to the address of a payment"), nil
+	case v.misdate && from.source == wire.SourceUnknown:
+		return v.suspect("the letters of its receipt are of another day, and it came from an address that is not Safaricom's"), nil
+	case receipt != "" && receipt != p.Receipt:
+		if why, err := x.spent(receipt, p.ID, push.Money(c.Amount)); err != nil {
+			return verdict{}, err
+		} else if why != "" {
+			return v.suspect("%s", why), nil
+		}
+	}
+	if told := p.told(); receipt != "" && told != "" && receipt != told {
+		v = v.suspect("paid twice? It has receipt %s, and the payment has %s", receipt, told)
+		if p.Status == push.Success {
+			v.doubt = DoubtTwice
+		}
+		return v, nil
+	}
+	if limit, ok := x.t.limit(p.Shortcode); ok && p.Status != push.Success && max(p.Amount, push.Money(c.Amount)) > limit {
+		v.state, v.why = StateHeld, fmt.Sprintf("it is over %s, so Daraja is asked before it counts", limit)
+	}
+	return v, nil
+}
+
+// limit is the amount above which a success of a shortcode does not count before Daraja was asked. Where the shortcode is
+// not known, the least of all is as good a guess as any, and the safe one.
+func (t *Table) limit(shortcode string) (limit push.Money, ok bool) {
+	if shortcode != "" {
+		limit, ok = t.cfg.QueryAbove[shortcode]
+		return limit, ok
+	}
+	for _, l := range t.cfg.QueryAbove {
+		if !ok || l < limit {
+			limit, ok = l, true
+		}
+	}
+	return limit, ok
 }
 
 // parse reads a callback. Whatever a stranger may send must not stop those behind it.
 func parse(body []byte) (c daraja.Callback, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("reading it went wrong: %v", r)
-		}
-	}()
+	defer recovered(&err)
 	return daraja.ParseCallback(body)
+}
+
+// parseNotice reads a C2B notice.
+func parseNotice(body []byte) (n daraja.Notice, err error) {
+	defer recovered(&err)
+	return daraja.ParseNotice(body)
+}
+
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("reading it went wrong: %v", r)
+	}
 }

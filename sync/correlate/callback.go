@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"modernc.org/sqlite"
@@ -24,19 +25,29 @@ const (
 	StateOverruled = "overruled" // it said something else than what stands and may not be unsaid
 	StateUnmatched = "unmatched" // its payment is not known yet
 	StateUnparsed  = "unparsed"  // it could not be read
+	StateRecorded  = "recorded"  // a C2B notice: it settles nothing, and tells of money that came by any way
+	StateHeld      = "held"      // it is believed, and so large that Daraja is asked before it counts
 	StateSuspect   = "suspect"   // it was not believed
+	StateForged    = "forged"    // the code in its address is wrong
 )
+
+// States are all of them.
+func States() []string {
+	return []string{StateApplied, StateRepeated, StateOverruled, StateUnmatched, StateUnparsed, StateRecorded, StateHeld, StateSuspect, StateForged}
+}
 
 // Callback is a callback as it came, and what became of it.
 type Callback struct {
 	ID        string // journal epoch and seq, in the form of a cursor
 	Received  time.Time
 	State     string
-	Error     string // why it is unparsed, suspect or overruled
+	Error     string // why it is unparsed, held, suspect, forged or overruled
 	PaymentID string // "" if that is not known
 	Session   string // whose address it was posted to, in development
 	Ref       string // without its code
 	Remote    string
+	Source    wire.Source // what the edge thinks of that
+	Misdated  bool        // the letters of its receipt are of another day
 	Header    []byte
 	Body      []byte
 }
@@ -184,7 +195,7 @@ func (x *tx) take(at push.Cursor, e wire.Entry, sum wire.Checksum, session strin
 	if err != nil {
 		return Callback{}, err
 	}
-	var cb Callback
+	cb := Callback{Misdated: v.misdate}
 	if err := x.settle(&cb, v, at, e.Received); err != nil {
 		return Callback{}, err
 	}
@@ -212,48 +223,33 @@ func (x *tx) settle(cb *Callback, v verdict, at push.Cursor, received time.Time)
 		cb.PaymentID = v.payment.ID
 	}
 	switch v.state {
-	case StateUnmatched:
+	case StateUnmatched, StateRepeated:
 		return nil
-	case StateSuspect, StateUnparsed:
-		if v.payment != nil {
-			x.askSoon(v.payment)
-		}
-		if v.state == StateSuspect {
-			x.t.log.Warn("a callback is not believed", "callback", at.String(), "payment", cb.PaymentID, "why", v.why)
-			a := Act{Who: "sidecar", Act: "callback not believed", Subject: cmp.Or(cb.PaymentID, at.String()), Detail: v.why, Strangers: true}
-			if err := x.audit(a); err != nil {
-				return err
-			}
+	case StateRecorded:
+		if v.notice.Moved {
+			return x.record(*v.notice, cb.PaymentID, at, received)
 		}
 		return nil
+	case StateSuspect, StateForged, StateUnparsed:
+		return x.disbelieve(v, at)
+	case StateHeld:
+		return x.hold(cb, v, at, received)
 	}
 	c := v.said
-	f := fact{
-		kind:      factCallback,
-		at:        time.UnixMilli(received.UnixMilli()).UTC(),
-		merchant:  c.MerchantRequestID,
-		checkout:  c.CheckoutRequestID,
-		outcome:   daraja.OutcomeOf(c.ResultCode),
-		code:      c.ResultCode,
-		desc:      c.ResultDesc,
-		place:     at,
-		receipt:   c.Receipt,
-		completed: c.Completed.UTC(),
-	}
-	if c.HasAmount {
-		f.amount = push.Money(c.Amount)
-	}
-	if c.Completed.IsZero() {
-		f.completed = f.at
-	}
+	f := factOf(c, at, received)
 	p, event, err := x.apply(v.payment, f)
 	if err != nil {
 		return err
 	}
+	if f.outcome == daraja.OutcomePaid && event != "" {
+		if err := x.claim(p); err != nil {
+			return err
+		}
+	}
 	switch {
 	case event != "":
 		cb.State = StateApplied
-	case p.ResultCode == c.ResultCode && (p.Receipt == c.Receipt || c.Receipt == ""):
+	case p.ResultCode == c.ResultCode && (p.Receipt == f.receipt || f.receipt == ""):
 		cb.State = StateRepeated
 	default:
 		cb.State = StateOverruled
@@ -263,6 +259,69 @@ func (x *tx) settle(cb *Callback, v verdict, at push.Cursor, received time.Time)
 		}
 	}
 	return nil
+}
+
+// factOf is what a callback says that is believed.
+func factOf(c daraja.Callback, at push.Cursor, received time.Time) fact {
+	f := fact{
+		kind:      factCallback,
+		at:        time.UnixMilli(received.UnixMilli()).UTC(),
+		merchant:  c.MerchantRequestID,
+		checkout:  c.CheckoutRequestID,
+		outcome:   daraja.OutcomeOf(c.ResultCode),
+		code:      c.ResultCode,
+		desc:      c.ResultDesc,
+		place:     at,
+		receipt:   strings.ToUpper(c.Receipt),
+		completed: c.Completed.UTC(),
+	}
+	if c.HasAmount {
+		f.amount = push.Money(c.Amount)
+	}
+	if c.Completed.IsZero() {
+		f.completed = f.at
+	}
+	return f
+}
+
+// disbelieve is for a callback that changes no status. It may be the success that somebody waits for, said in a wrong way,
+// so Daraja is asked, and whoever stands at the till is told to wait for that. A forged one tells nobody anything: who
+// makes those up could else have Daraja asked, and screens changed, as often as he likes.
+func (x *tx) disbelieve(v verdict, at push.Cursor) error {
+	id := ""
+	if p := v.payment; p != nil {
+		id = p.ID
+		switch {
+		case v.state == StateSuspect:
+			if _, _, err := x.apply(p, fact{kind: factDoubted, at: x.now, place: at, doubt: v.doubt}); err != nil {
+				return err
+			}
+		case v.state == StateUnparsed || p.askedAt.IsZero():
+			x.askSoon(p)
+		}
+	}
+	if v.state == StateUnparsed {
+		return nil
+	}
+	x.t.log.Warn("a callback is not believed", "callback", at.String(), "state", v.state, "payment", id, "why", v.why)
+	act := "callback not believed"
+	if v.state == StateForged {
+		act = "callback forged"
+	}
+	return x.audit(Act{Who: "sidecar", Act: act, Subject: cmp.Or(id, at.String()), Detail: v.why, Strangers: true})
+}
+
+// hold keeps a success back that is believed, until Daraja or a person agrees.
+func (x *tx) hold(cb *Callback, v verdict, at push.Cursor, received time.Time) error {
+	if v.payment.held != "" { // by the same receipt, or it would be suspect
+		cb.State, cb.Error = StateRepeated, ""
+		return nil
+	}
+	f := factOf(v.said, at, received)
+	f.kind, f.at = factHeld, x.now
+	_, _, err := x.apply(v.payment, f)
+	x.t.log.Info("a success is so large that Daraja is asked before it counts", "callback", at.String(), "payment", v.payment.ID)
+	return err
 }
 
 // askSoon has Daraja asked about a payment of which something was said that is not believed.
@@ -281,10 +340,9 @@ func (x *tx) askSoon(p *Payment) {
 func (x *tx) matchParked(p *Payment) (*Payment, error) {
 	bg := context.Background()
 	type parked struct {
-		at       push.Cursor
-		session  string
-		received time.Time
-		body     []byte
+		at   push.Cursor
+		from post
+		body []byte
 	}
 	var list []parked
 	rows, err := x.do.parked.QueryContext(bg, p.MerchantRequestID)
@@ -294,11 +352,12 @@ func (x *tx) matchParked(p *Payment) (*Payment, error) {
 	defer rows.Close()
 	for rows.Next() {
 		var e parked
-		var epoch, seq, received int64
-		if err := rows.Scan(&epoch, &seq, &e.session, &received, &e.body); err != nil {
+		var epoch, seq, received, marks int64
+		if err := rows.Scan(&epoch, &seq, &e.from.session, &received, &marks, &e.body); err != nil {
 			return nil, err
 		}
-		e.at, e.received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}, instant(received)
+		e.at, e.from.received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}, instant(received)
+		e.from.source, _ = unmark(marks)
 		list = append(list, e)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
@@ -309,29 +368,41 @@ func (x *tx) matchParked(p *Payment) (*Payment, error) {
 		if err != nil || c.CheckoutRequestID != p.CheckoutRequestID {
 			continue
 		}
+		v, err := x.judgeMatched(p, c, e.from)
+		if err != nil {
+			return nil, err
+		}
 		var cb Callback
-		if err := x.settle(&cb, x.t.judgeMatched(p, c, e.session), e.at, e.received); err != nil {
+		if err := x.settle(&cb, v, e.at, e.from.received); err != nil {
 			return nil, err
 		}
-		if _, err := x.do.matched.ExecContext(bg, cb.State, cb.Error, cb.PaymentID, int64(e.at.Epoch), int64(e.at.Seq)); err != nil {
+		if err := x.resolve(e.at, StateUnmatched, cb.State, cb.Error, cb.PaymentID); err != nil {
 			return nil, err
 		}
-		x.counts[StateUnmatched]--
-		x.counts[cb.State]++
 		p = x.payments[p.ID]
 	}
 	return p, nil
 }
 
+// resolve notes what became of a callback that was kept until something else was known.
+func (x *tx) resolve(at push.Cursor, was, state, why, payment string) error {
+	if _, err := x.do.matched.ExecContext(context.Background(), state, why, payment, int64(at.Epoch), int64(at.Seq)); err != nil {
+		return fmt.Errorf("callback: %w", err)
+	}
+	x.counts[was]--
+	x.counts[state]++
+	return nil
+}
+
 // insert stores a callback as it came, and completes cb.
 func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session string, cb *Callback, merchant string) error {
 	cb.ID, cb.Received, cb.Session, cb.Ref = at.String(), e.Received.UTC(), session, e.Ref
-	cb.Remote, cb.Header, cb.Body = e.Remote, e.Header, e.Body
+	cb.Remote, cb.Source, cb.Header, cb.Body = e.Remote, e.Source, e.Header, e.Body
 	if id, _, ours := splitRef(e.Ref); ours {
 		cb.Ref = id
 	}
 	_, err := x.do.insertCallback.ExecContext(context.Background(), int64(at.Epoch), int64(at.Seq), cb.State, cb.Error, cb.PaymentID, session, merchant,
-		millis(e.Received), int(e.Kind), cb.Ref, e.Remote, sum[:], notNil(e.Header), notNil(e.Body))
+		millis(e.Received), int(e.Kind), cb.Ref, e.Remote, mark(e.Source, cb.Misdated), sum[:], notNil(e.Header), notNil(e.Body))
 	if err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}
@@ -339,6 +410,20 @@ func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session str
 	x.rows++
 	x.bytes += len(e.Header) + len(e.Body)
 	return nil
+}
+
+// misdated is among the marks of a callback, beside its source.
+const misdated = 1 << 4
+
+func mark(s wire.Source, off bool) int64 {
+	if off {
+		return int64(s) | misdated
+	}
+	return int64(s)
+}
+
+func unmark(marks int64) (s wire.Source, off bool) {
+	return wire.Source(marks % misdated), marks&misdated != 0
 }
 
 // notNil keeps an empty body from being stored as NULL.

@@ -195,25 +195,28 @@ func TestARestoredDiskTakesUpThePaymentsItForgot(t *testing.T) {
 }
 
 func TestWhatIsNotBelievedChangesNoStatusAndIsAskedAbout(t *testing.T) {
+	doubted := []string{"PAYMENT_UPDATE PENDING"}
 	for _, c := range []struct {
-		say  string
-		ref  func(s *shop, p correlate.Payment) string
-		body func(p, other correlate.Payment) string
+		say   string
+		ref   func(s *shop, p correlate.Payment) string
+		body  func(p, other correlate.Payment) string
+		state string
+		told  []string
 	}{
 		{"no ref, though the payment has one", func(*shop, correlate.Payment) string { return "" },
-			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }},
+			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }, "suspect", doubted},
 		{"a ref with a wrong code", func(s *shop, p correlate.Payment) string { return p.ID + strings.Repeat("0", 32) },
-			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }},
+			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }, "forged", nil},
 		{"the ids of another payment", func(s *shop, p correlate.Payment) string { return s.Ref(p.ID) },
-			func(_, other correlate.Payment) string { return success(other, "100.00", "RKK1AAAAAA") }},
+			func(_, other correlate.Payment) string { return success(other, "100.00", "RKK1AAAAAA") }, "suspect", doubted},
 		{"another amount", func(s *shop, p correlate.Payment) string { return s.Ref(p.ID) },
-			func(p, _ correlate.Payment) string { return success(p, "1.00", "RKK1AAAAAA") }},
+			func(p, _ correlate.Payment) string { return success(p, "1.00", "RKK1AAAAAA") }, "suspect", doubted},
 		{"a failure without the ref", func(*shop, correlate.Payment) string { return "" },
-			func(p, _ correlate.Payment) string { return failure(p, "1032") }},
+			func(p, _ correlate.Payment) string { return failure(p, "1032") }, "suspect", doubted},
 		{"one of its ids only", func(*shop, correlate.Payment) string { return "" },
 			func(p, _ correlate.Payment) string {
 				return strings.Replace(success(p, "100.00", "RKK1AAAAAA"), "ws_CO_", "ws_CO_x", 1)
-			}},
+			}, "suspect", doubted},
 	} {
 		t.Run(c.say, func(t *testing.T) {
 			s := open(t)
@@ -223,10 +226,10 @@ func TestWhatIsNotBelievedChangesNoStatusAndIsAskedAbout(t *testing.T) {
 			r.Phone = "254700000001"
 			other := s.accept(s.begin(r))
 			s.published = nil
-			s.wantState(s.comes(c.ref(s, p), c.body(p, other)), "suspect")
-			s.wantEvents()
-			if got := s.get(p.ID); got.Status != push.Pending {
-				t.Errorf("the payment is %s, want PENDING", got.Status)
+			s.wantState(s.comes(c.ref(s, p), c.body(p, other)), c.state)
+			s.wantEvents(c.told...)
+			if got := s.get(p.ID); got.Status != push.Pending || (got.Doubt == correlate.DoubtSuspect) != (c.told != nil) {
+				t.Errorf("the payment is %s, doubt %q, want PENDING", got.Status, got.Doubt)
 			}
 			if got := s.get(other.ID); got.Status != push.Pending {
 				t.Errorf("the other payment is %s, want PENDING", got.Status)
@@ -247,7 +250,7 @@ func TestAForgeryThatComesBeforeTheAckIsNotBelievedLater(t *testing.T) {
 	if p = s.accept(p); p.Status != push.Pending {
 		t.Errorf("the payment is %s, want PENDING", p.Status)
 	}
-	s.wantEvents("STK_INITIATED PENDING")
+	s.wantEvents("STK_INITIATED PENDING", "PAYMENT_UPDATE PENDING")
 	s.wantCounts(map[string]int64{"suspect": 1})
 }
 
@@ -272,7 +275,7 @@ func TestInDevelopmentBothIDsAreEnough(t *testing.T) {
 	if err != nil || cb.State != "suspect" {
 		t.Errorf("a callback on another session's address is %s (%v), want suspect", cb.State, err)
 	}
-	s.wantState(s.comes(q.ID+strings.Repeat("0", 32), success(q, "100", "RKK1BBBBBB")), "suspect")
+	s.wantState(s.comes(q.ID+strings.Repeat("0", 32), success(q, "100", "RKK1BBBBBB")), "forged")
 	cb, err = s.Receive(context.Background(), wire.Entry{Body: []byte(success(q, "100", "RKK1BBBBBB"))}, "b")
 	if err != nil || cb.State != "applied" || s.callback(mustCursor(t, cb.ID)).State != "applied" {
 		t.Errorf("callback is %+v (%v), want applied", cb, err)

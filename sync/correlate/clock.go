@@ -96,7 +96,7 @@ func (t *Table) Asked(ctx context.Context, paymentID string) error {
 	_, err := t.change(ctx, "asked", paymentID, func(x *tx, p *Payment) (*Payment, error) {
 		var again time.Time
 		age := x.now.Sub(p.Created)
-		if !p.Status.Ended() && p.CheckoutRequestID != "" && age < askFor {
+		if p.open() && p.CheckoutRequestID != "" && age < askFor {
 			again = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
 		}
 		q := *p
@@ -120,7 +120,7 @@ func (t *Table) Unaskable(ctx context.Context, paymentID string) error {
 // askAgain notes when Daraja is asked next about a payment; zero: never. Then subscribers are told, who were promised
 // that we check.
 func (x *tx) askAgain(p Payment, at time.Time) *Payment {
-	told := p.Status == push.Unknown && p.Asking() && at.IsZero()
+	told := (p.Status == push.Unknown || p.Doubt != "") && p.Asking() && at.IsZero()
 	p.askAt = at
 	if told {
 		x.emit(&p, push.PaymentUpdate, "")
@@ -136,7 +136,20 @@ func (t *Table) Answer(ctx context.Context, paymentID string, a daraja.Answer) (
 			x.t.log.Warn("Daraja answered about another payment", "payment", p.ID)
 			return p, nil
 		}
-		q, event, err := x.apply(p, fact{kind: factAnswer, at: x.now, outcome: daraja.OutcomeOf(a.ResultCode), code: a.ResultCode, desc: a.ResultDesc})
+		f := fact{kind: factAnswer, at: x.now, outcome: daraja.OutcomeOf(a.ResultCode), code: a.ResultCode, desc: a.ResultDesc}
+		if f.outcome == daraja.OutcomePaid { // a success that was held for this answer counts, and has a receipt
+			said, held, err := x.release(p)
+			if err != nil {
+				return nil, err
+			}
+			if held {
+				f = said
+			}
+		}
+		q, event, err := x.apply(p, f)
+		if err == nil && f.kind == factCallback {
+			err = x.claim(q)
+		}
 		if event == push.PaymentCompleted || event == push.PaymentUpdate {
 			x.t.log.Info("Daraja was asked and told the result", "payment", p.ID, "code", a.ResultCode)
 		}

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/hodihq/hodi/sync/daraja"
@@ -17,6 +18,10 @@ const (
 	factCallback                  // a callback that is believed
 	factAnswer                    // Daraja's answer to a query
 	factSilence                   // the time for news is over
+	factDoubted                   // a callback that is not believed
+	factHeld                      // a success that is believed, and counts when Daraja agrees
+	factConfirmed                 // a person has found it paid
+	factDenied                    // a person has found it not paid
 )
 
 // A fact is one thing that became known about a payment.
@@ -25,10 +30,12 @@ type fact struct {
 	at   time.Time
 
 	merchant, checkout string         // accepted, callback: Daraja's ids
-	outcome            daraja.Outcome // refused, callback, answer
+	outcome            daraja.Outcome // refused, callback, answer, denied
 	code, desc         string         // the same
-	place              push.Cursor    // callback: where in which journal
-	receipt            string         // callback
+	place              push.Cursor    // callback, doubted, held: where in which journal
+	receipt            string         // callback, held, confirmed
+	doubt              string         // doubted
+	who                string         // confirmed, denied, and a callback that was held and that a person has confirmed
 	completed          time.Time      // callback
 	amount             push.Money     // callback: paid; 0 if it does not say
 	ask                time.Time      // accepted: when to ask about it; zero: never
@@ -49,6 +56,9 @@ const (
 //   - A refusal counts only while nothing has shown that Daraja took the request.
 //   - An answer makes a failure only if the one before it, at least 15 s earlier, said the same.
 //   - The same thing said again changes nothing.
+//   - Nothing that is not believed changes a status. It leaves a doubt, until there is a result.
+//   - While a success is held, no failure counts; what releases it is an answer that agrees, or a person.
+//   - A person may decide what is open or has failed, and can only add to SUCCESS.
 func fold(p Payment, f fact) (next Payment, changed bool, event string) {
 	learnt := learnIDs(&p, f)
 	switch f.kind {
@@ -81,6 +91,23 @@ func fold(p Payment, f fact) (next Payment, changed bool, event string) {
 	case factAnswer:
 		return foldAnswer(p, f)
 
+	case factDoubted:
+		return foldDoubt(p, f)
+
+	case factHeld:
+		if p.Status == push.Success || p.held != "" {
+			return p, learnt, ""
+		}
+		p.Doubt, p.held = DoubtLarge, f.place.String()+" "+f.receipt
+		p.askAt = soonest(p, f.at)
+		return p, true, push.PaymentUpdate
+
+	case factConfirmed:
+		return foldConfirmed(p, f)
+
+	case factDenied:
+		return foldDenied(p, f)
+
 	case factCallback:
 		if f.outcome == daraja.OutcomePaid {
 			return foldPaid(p, f, learnt)
@@ -101,10 +128,10 @@ func learnIDs(p *Payment, f fact) bool {
 
 func foldPaid(p Payment, f fact, learnt bool) (Payment, bool, string) {
 	if p.Status == push.Success {
-		if p.Receipt != "" || f.receipt == "" {
+		if p.Receipt != "" && p.Callback != "" || f.receipt == "" { // without a callback it is what a person has seen
 			return p, learnt, ""
 		}
-		p.ResultDesc, p.CompletedAt = f.desc, f.completed
+		p.ResultCode, p.ResultDesc, p.CompletedAt = f.code, f.desc, f.completed
 		return paid(p, f), true, push.PaymentUpdate
 	}
 	return paid(ended(p, push.Success, daraja.OutcomePaid, f.code, f.desc, f.completed), f), true, push.PaymentCompleted
@@ -113,6 +140,7 @@ func foldPaid(p Payment, f fact, learnt bool) (Payment, bool, string) {
 // paid adds what only a callback can tell. Where nobody said what was asked for, what was paid is shown, unchecked.
 func paid(p Payment, f fact) Payment {
 	p.Receipt, p.Callback = f.receipt, f.place.String()
+	p.DecidedBy = cmp.Or(f.who, p.DecidedBy)
 	p.AmountChecked = p.Amount != 0 && p.Amount == f.amount
 	if p.Amount == 0 {
 		p.Amount = f.amount
@@ -130,6 +158,9 @@ func foldNotice(p Payment, f fact, learnt bool) (Payment, bool, string) {
 		return p, learnt, ""
 	}
 	p.notices = notices
+	if p.held != "" {
+		return p, true, ""
+	}
 	n := standing(notices)
 	was, at := p, push.Cursor{Epoch: n.Epoch, Seq: n.Seq}.String()
 	// The same code may stand from an earlier place than was known: a live callback, which overtakes, had repeated it.
@@ -214,7 +245,7 @@ func foldAnswer(p Payment, f fact) (Payment, bool, string) {
 		return p, false, ""
 	case f.outcome == daraja.OutcomePaid: // the receipt follows with the callback, if it ever comes
 		return ended(p, push.Success, daraja.OutcomePaid, f.code, f.desc, f.at), true, push.PaymentCompleted
-	case p.Status == push.Failed, !f.outcome.Failed():
+	case !f.outcome.Failed(), p.held != "", p.Status == push.Failed && p.Doubt == "":
 		return p, false, ""
 	case p.answered.Code != f.code, f.at.Before(p.answerAt):
 		p.answered, p.answerAt = notice{Code: f.code, Desc: f.desc, Outcome: f.outcome}, f.at
@@ -222,8 +253,54 @@ func foldAnswer(p Payment, f fact) (Payment, bool, string) {
 		return p, true, ""
 	case f.at.Sub(p.answerAt) < agreeApart:
 		return p, false, ""
+	case p.Status == push.Failed: // so it is, and what was not believed is not to be
+		p.Doubt, p.answered, p.answerAt, p.askAt = "", notice{}, time.Time{}, time.Time{}
+		return p, true, push.PaymentUpdate
 	}
 	return failed(p, f.outcome, f.code, f.desc, f.at), true, push.PaymentCompleted
+}
+
+// foldDoubt leaves a mark on a payment of which something is said that is not believed. The first mark stays, and only the
+// first has Daraja asked ahead of time.
+func foldDoubt(p Payment, f fact) (Payment, bool, string) {
+	if p.Doubt != "" || (p.Status == push.Success) != (f.doubt == DoubtTwice) {
+		return p, false, ""
+	}
+	p.Doubt = f.doubt
+	if p.Status != push.Success {
+		if next := soonest(p, f.at); sooner(next, p.askAt) {
+			p.askAt = next
+		}
+	}
+	return p, true, push.PaymentUpdate
+}
+
+func foldConfirmed(p Payment, f fact) (Payment, bool, string) {
+	if p.Status != push.Success {
+		p = ended(p, push.Success, daraja.OutcomePaid, "", "", f.at)
+		p.Receipt, p.DecidedBy = f.receipt, f.who
+		return p, true, push.PaymentCompleted
+	}
+	if p.Doubt == "" && (p.Receipt != "" || f.receipt == "") {
+		return p, false, ""
+	}
+	p.Doubt, p.Receipt, p.DecidedBy = "", cmp.Or(p.Receipt, f.receipt), f.who
+	return p, true, push.PaymentUpdate
+}
+
+func foldDenied(p Payment, f fact) (Payment, bool, string) {
+	switch {
+	case p.Status == push.Success:
+		return p, false, ""
+	case p.Status != push.Failed:
+		p = failed(p, f.outcome, "", "", f.at)
+		p.DecidedBy = f.who
+		return p, true, push.PaymentCompleted
+	case p.Doubt == "":
+		return p, false, ""
+	}
+	p.Doubt, p.held, p.askAt, p.DecidedBy = "", "", time.Time{}, f.who
+	return p, true, push.PaymentUpdate
 }
 
 func unknown(p Payment) Payment {
@@ -239,6 +316,7 @@ func failed(p Payment, outcome daraja.Outcome, code, desc string, at time.Time) 
 func ended(p Payment, status push.Status, outcome daraja.Outcome, code, desc string, at time.Time) Payment {
 	p.Status, p.Outcome, p.ResultCode, p.ResultDesc, p.CompletedAt, p.Callback = status, outcome, code, desc, at, ""
 	p.answered, p.answerAt, p.silentAt, p.askAt = notice{}, time.Time{}, time.Time{}, time.Time{}
+	p.Doubt, p.held = "", ""
 	return p
 }
 

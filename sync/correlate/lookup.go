@@ -43,6 +43,7 @@ type Filter struct {
 	Status    string
 	Session   string
 	Shortcode string    // its name in the configuration
+	Doubted   bool      // only those in doubt
 	From, To  time.Time // of their beginning: From ≤ t < To
 	After     string    // what the page before returned as next
 	Limit     int       // default 100
@@ -62,6 +63,10 @@ func (t *Table) Payments(ctx context.Context, f Filter) (list []Payment, next st
 	case status == push.Pending && f.Session == "": // a few among millions, of which SQLite knows nothing
 		add("silent_at > 0")
 		from = "payments INDEXED BY payments_silent"
+	}
+	if f.Doubted {
+		add("doubt <> ''")
+		from = "payments INDEXED BY payments_doubt"
 	}
 	if f.Session != "" {
 		add("session = ?", f.Session)
@@ -168,7 +173,7 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 		}
 		where, args = append(where, "(epoch, seq) > (?, ?)"), append(args, int64(at.Epoch), int64(at.Seq))
 	}
-	rows, err := t.read.QueryContext(ctx, "SELECT epoch, seq, received, state, error, payment, session, ref, remote, header, body FROM callbacks WHERE "+
+	rows, err := t.read.QueryContext(ctx, "SELECT epoch, seq, received, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
 		strings.Join(where, " AND ")+" ORDER BY epoch, seq LIMIT ?", append(args, f.Limit+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
@@ -176,10 +181,11 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 	defer rows.Close()
 	for rows.Next() {
 		var c Callback
-		var epoch, seq, received int64
-		if err := rows.Scan(&epoch, &seq, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &c.Header, &c.Body); err != nil {
+		var epoch, seq, received, marks int64
+		if err := rows.Scan(&epoch, &seq, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 		}
+		c.Source, c.Misdated = unmark(marks)
 		c.ID, c.Received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}.String(), instant(received)
 		list = append(list, c)
 	}

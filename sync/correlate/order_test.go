@@ -73,12 +73,13 @@ type life struct {
 }
 
 func (l *life) merchant() string { return "mr-" + l.session }
+func (l *life) receipt() string  { return strings.ToUpper("R-" + l.session) }
 func (l *life) checkout() string { return "ws_CO_" + l.session }
 
 func (l *life) body(code int) string {
 	metadata := ""
 	if code == 0 {
-		metadata = fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":100.00},{"Name":"MpesaReceiptNumber","Value":"R-%s"}]}`, l.session)
+		metadata = fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":100.00},{"Name":"MpesaReceiptNumber","Value":"%s"}]}`, l.receipt())
 	}
 	return fmt.Sprintf(`{"Body":{"stkCallback":{"MerchantRequestID":%q,"CheckoutRequestID":%q,"ResultCode":%d,"ResultDesc":"it said %d"%s}}}`, l.merchant(), l.checkout(), code, code, metadata)
 }
@@ -99,7 +100,7 @@ func (l *life) check(order string, told []correlate.Event) {
 	if err != nil {
 		l.Fatal(err)
 	}
-	if p.Status != push.Success || p.Receipt != "R-"+l.session || !p.AmountChecked {
+	if p.Status != push.Success || p.Receipt != l.receipt() || !p.AmountChecked {
 		l.Errorf("%s: the payment ends as %s, receipt %q", order, p.Status, p.Receipt)
 	}
 	var completed []push.Status

@@ -35,6 +35,10 @@ type Payment struct {
 	AmountChecked bool   // the amount paid was seen and is the one asked for
 	Callback      string // the callback that changed it last, if one did
 
+	Doubt     string // what stands against what was said of it, or "": see DoubtSuspect
+	DecidedBy string // the person who has confirmed or denied it, if one has
+
+	held     string    // the success that waits until Daraja was asked: its callback, a space, its receipt
 	notices  []notice  // what callbacks said other than success
 	answered notice    // the failure that a query answered and that waits for a second answer
 	answerAt time.Time // when it did first
@@ -44,7 +48,25 @@ type Payment struct {
 
 	row     int64  // in the table of payments
 	indexed bool   // Daraja's ids are in that row
+	weighed belief // what that row says
 	event   uint64 // its newest event
+}
+
+// The doubts. They stand until there is a result, DoubtTwice until a person has looked.
+const (
+	DoubtSuspect = "suspect"    // something was said of it that is not believed, and Daraja is asked
+	DoubtLarge   = "large"      // its success is believed, and so large that Daraja is asked first
+	DoubtTwice   = "paid_twice" // it is paid, and M-Pesa has told of it with two receipts
+)
+
+// belief is what is stored apart, for few payments have any of it.
+type belief struct{ doubt, held, decided string }
+
+func (p *Payment) belief() belief { return belief{p.Doubt, p.held, p.DecidedBy} }
+
+// open reports whether news of the payment are waited for: of one that has failed, too, if there is a doubt.
+func (p *Payment) open() bool {
+	return !p.Status.Ended() || p.Status == push.Failed && p.Doubt != ""
 }
 
 // A notice is a result that is not success. It is kept by its code, with the place of the first callback that said so:
@@ -79,6 +101,7 @@ func (p Payment) Data() push.Data {
 		AccountReference:   p.AccountReference,
 		Shortcode:          p.Number,
 		Attempt:            p.Attempt,
+		Doubt:              p.Doubt,
 	}
 	if p.Phone != "" {
 		d.PhoneNumber = daraja.MaskPhone(p.Phone)
@@ -90,11 +113,26 @@ func (p Payment) Data() push.Data {
 
 // sentence promises that we check only where somebody will.
 func (p Payment) sentence() daraja.Sentence {
+	asking := p.Asking()
+	switch {
+	case p.Doubt == DoubtTwice:
+		return daraja.SentencePaidTwice()
+	case p.Doubt == DoubtLarge && asking:
+		return daraja.SentenceHeld()
+	case p.Doubt == DoubtLarge:
+		return daraja.SentenceHeldUnasked()
+	case p.Doubt != "" && asking:
+		return daraja.SentenceDoubted()
+	case p.Doubt != "":
+		return daraja.SentenceDoubtedUnasked()
+	case p.Status == push.Success && p.DecidedBy != "" && p.Callback == "":
+		return daraja.SentenceConfirmed()
+	}
 	switch p.Status {
 	case push.Pending:
 		return daraja.SentencePending()
 	case push.Unknown:
-		if p.Asking() {
+		if asking {
 			return daraja.SentenceUnknownAsking()
 		}
 		return daraja.SentenceUnknownUnasked()

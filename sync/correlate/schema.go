@@ -141,6 +141,26 @@ var schema = [...]string{
 	CREATE TRIGGER audit_once BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
 		BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
 	`,
+	// 3: what is believed of it all. Few payments have any doubt, and no statement that writes others names it.
+	`
+	ALTER TABLE payments ADD COLUMN doubt   TEXT NOT NULL DEFAULT '';  -- suspect, large, paid_twice
+	ALTER TABLE payments ADD COLUMN held    TEXT NOT NULL DEFAULT '';  -- the success that waits for Daraja: callback, space, receipt
+	ALTER TABLE payments ADD COLUMN decided TEXT NOT NULL DEFAULT '';  -- the person who confirmed or denied it
+	CREATE INDEX payments_doubt ON payments (created) WHERE doubt <> '';
+
+	ALTER TABLE callbacks ADD COLUMN marks INTEGER NOT NULL DEFAULT 0; -- what the edge thinks of its source; 16: its receipt is of another day
+
+	CREATE TABLE money (                           -- that C2B notices have told of
+		receipt   TEXT    PRIMARY KEY,
+		amount    INTEGER NOT NULL,
+		number    TEXT    NOT NULL,
+		reference TEXT    NOT NULL,
+		time      INTEGER NOT NULL,
+		payment   TEXT    NOT NULL,            -- whose money it is, if that is known
+		epoch     INTEGER NOT NULL,            -- of its callback
+		seq       INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

@@ -17,6 +17,7 @@ type statements struct {
 	insertPayment                   *sql.Stmt
 	updatePayment, updateIDs        *sql.Stmt
 	paymentByID, paymentsByMerchant *sql.Stmt
+	paymentByReceipt, updateBelief  *sql.Stmt
 	livePrompts                     *sql.Stmt
 	openInSession, paidInSession    *sql.Stmt
 	byIdempotency, silent           *sql.Stmt
@@ -39,9 +40,10 @@ const sessionAll = "id, amount, reference, shortcode, created, opened, attempts,
 
 // The columns of a payment, in the order of scanPayment and of payment values.
 const (
-	paymentFixed = "id, session, attempt, phone, amount, reference, shortcode, number, environment, idempotency, ref, created"
-	paymentState = "amount, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
-	paymentAll   = "row, " + paymentFixed + ", merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
+	paymentFixed  = "id, session, attempt, phone, amount, reference, shortcode, number, environment, idempotency, ref, created"
+	paymentState  = "amount, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event"
+	paymentBelief = ", doubt, held, decided" // what few payments have any of is written by itself
+	paymentAll    = "row, " + paymentFixed + ", merchant, checkout, status, outcome, code, description, receipt, completed, checked, callback, notices, answered, answer_at, silent_at, ask_at, asked_at, event" + paymentBelief
 )
 
 // close gives the statements back. The file is held until the last of them is: a connection does not know of those that
@@ -63,11 +65,13 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.commit, "COMMIT"},
 		{&s.rollback, "ROLLBACK"},
 
-		{&s.insertPayment, "INSERT INTO payments (" + strings.TrimPrefix(paymentAll, "row, ") + ") VALUES (?" + strings.Repeat(", ?", 28) + ")"},
+		{&s.insertPayment, "INSERT INTO payments (" + strings.TrimSuffix(strings.TrimPrefix(paymentAll, "row, "), paymentBelief) + ") VALUES (?" + strings.Repeat(", ?", 28) + ")"},
 		{&s.updatePayment, "UPDATE payments SET (" + paymentState + ") = (?" + strings.Repeat(", ?", 15) + ") WHERE row = ?"},
 		{&s.updateIDs, "UPDATE payments SET merchant = ?, checkout = ? WHERE row = ?"},
 		{&s.paymentByID, "SELECT " + paymentAll + " FROM payments WHERE id = ?"},
 		{&s.paymentsByMerchant, "SELECT id FROM payments WHERE merchant = ? AND merchant <> '' ORDER BY row DESC"},
+		{&s.paymentByReceipt, "SELECT id FROM payments WHERE receipt = ? AND receipt <> '' LIMIT 1"},
+		{&s.updateBelief, "UPDATE payments SET doubt = ?, held = ?, decided = ? WHERE row = ?"},
 		{&s.livePrompts, "SELECT id FROM payments WHERE phone = ? AND phone <> '' AND created > ? AND created < ? AND status IN ('PENDING', 'UNKNOWN') ORDER BY row DESC"},
 		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') LIMIT 1"},
 		{&s.paidInSession, "SELECT id FROM payments WHERE session = ? AND status = 'SUCCESS' ORDER BY attempt DESC LIMIT 1"},
@@ -83,8 +87,8 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.oldEvents, "SELECT seq, at FROM events ORDER BY seq LIMIT ?"},
 		{&s.dropEvents, "DELETE FROM events WHERE seq <= ?"},
 
-		{&s.insertCallback, "INSERT INTO callbacks (epoch, seq, state, error, payment, session, merchant, received, kind, ref, remote, sum, header, body) VALUES (?" + strings.Repeat(", ?", 13) + ")"},
-		{&s.parked, "SELECT epoch, seq, session, received, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq"},
+		{&s.insertCallback, "INSERT INTO callbacks (epoch, seq, state, error, payment, session, merchant, received, kind, ref, remote, marks, sum, header, body) VALUES (?" + strings.Repeat(", ?", 14) + ")"},
+		{&s.parked, "SELECT epoch, seq, session, received, marks, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq"},
 		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE epoch = ? AND seq = ?"},
 		{&s.sum, "SELECT sum FROM callbacks WHERE epoch = ? AND seq = ?"},
 
@@ -129,7 +133,10 @@ func (x *tx) store(p *Payment) error {
 		_, err := x.do.updatePayment.ExecContext(bg, int64(p.Amount), string(p.Status), string(p.Outcome),
 			p.ResultCode, p.ResultDesc, p.Receipt, millis(p.CompletedAt), p.AmountChecked, p.Callback, notices, answered,
 			millis(p.answerAt), millis(p.silentAt), millis(p.askAt), millis(p.askedAt), int64(p.event), p.row)
-		return err
+		if err != nil {
+			return err
+		}
+		return x.storeBelief(p)
 	}
 	r, err := x.do.insertPayment.ExecContext(bg, p.ID, p.Session, p.Attempt, p.Phone, int64(p.Amount), p.AccountReference, p.Shortcode, p.Number,
 		p.Environment, p.IdempotencyKey, p.HasRef, millis(p.Created),
@@ -141,6 +148,20 @@ func (x *tx) store(p *Payment) error {
 	}
 	p.row, err = r.LastInsertId() // nobody else has seen p yet
 	p.indexed = p.MerchantRequestID != ""
+	if err != nil {
+		return err
+	}
+	return x.storeBelief(p)
+}
+
+// storeBelief writes what stands against a payment, where that has changed.
+func (x *tx) storeBelief(p *Payment) error {
+	b := p.belief()
+	if b == p.weighed {
+		return nil
+	}
+	_, err := x.do.updateBelief.ExecContext(context.Background(), b.doubt, b.held, b.decided, p.row)
+	p.weighed = b
 	return err
 }
 
@@ -152,7 +173,7 @@ func scanPayment(row interface{ Scan(...any) error }) (*Payment, error) {
 		&p.Environment, &p.IdempotencyKey, &p.HasRef, &created,
 		&p.MerchantRequestID, &p.CheckoutRequestID, (*string)(&p.Status), (*string)(&p.Outcome),
 		&p.ResultCode, &p.ResultDesc, &p.Receipt, &completed, &p.AmountChecked, &p.Callback, &notices, &answered,
-		&answerAt, &silentAt, &askAt, &askedAt, &event)
+		&answerAt, &silentAt, &askAt, &askedAt, &event, &p.Doubt, &p.held, &p.DecidedBy)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +188,7 @@ func scanPayment(row interface{ Scan(...any) error }) (*Payment, error) {
 		}
 	}
 	p.Created, p.CompletedAt, p.answerAt = instant(created), instant(completed), instant(answerAt)
-	p.indexed = p.MerchantRequestID != ""
+	p.indexed, p.weighed = p.MerchantRequestID != "", p.belief()
 	p.silentAt, p.askAt, p.askedAt, p.event = instant(silentAt), instant(askAt), instant(askedAt), uint64(event)
 	return &p, nil
 }

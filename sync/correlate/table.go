@@ -31,9 +31,14 @@ type Config struct {
 	Path string
 	// Key is the secret behind refs, 32 bytes.
 	Key []byte
+	// OldKeys are those that refs were made with before, and that are still believed. Default: none.
+	OldKeys [][]byte
 	// Trusting believes a callback with both ids of a payment even without the payment's ref, accepts an amount other than
 	// asked for (unchecked), and takes sessions that nobody opened. For development only. Default: off.
 	Trusting bool
+	// QueryAbove is, by the name of a shortcode, the amount above which a success that a callback tells of does not count
+	// before Daraja was asked, or a person has confirmed it. Default: callbacks are believed whatever the amount.
+	QueryAbove map[string]push.Money
 	// CacheSize is how many hot payments are kept in memory. Default: 10,000.
 	CacheSize int
 	// UnknownAfter is how long a payment stays PENDING without news. Default: 90 s.
@@ -85,25 +90,26 @@ type Table struct {
 	sessions  *lru.Cache[string, *checkout] // by id
 
 	signing sync.Mutex
-	signer  hash.Hash // makes the codes of refs; keeping it is most of what one costs
+	signers []hash.Hash // make the codes of refs, the first of them those of new ones; keeping them is most of what one costs
 
 	failing atomic.Pointer[error] // why the last transaction could not be stored; nil if it was
 	damaged sync.Once
 
 	strangers strangers // in the audit
 
-	epoch  uint64
-	head   atomic.Uint64
-	base   atomic.Pointer[string] // of callback addresses
-	mu     sync.Mutex             // one writer at a time; what follows is the writer's
-	db     *sql.DB
-	conn   *sql.Conn
-	do     statements
-	spot   map[uint64]spot // how far each journal was applied, by its epoch
-	at     uint64          // the journal epoch last welcomed
-	other  wire.Cursor     // the entry that a journal, by another under its number, was seen to have lost
-	pruned time.Time       // when old events were looked for last
-	behind int             // pages, or so, that were logged since the last checkpoint
+	epoch    uint64
+	head     atomic.Uint64
+	base     atomic.Pointer[string] // of callback addresses
+	mu       sync.Mutex             // one writer at a time; what follows is the writer's
+	db       *sql.DB
+	conn     *sql.Conn
+	do       statements
+	spot     map[uint64]spot // how far each journal was applied, by its epoch
+	at       uint64          // the journal epoch last welcomed
+	other    wire.Cursor     // the entry that a journal, by another under its number, was seen to have lost
+	pruned   time.Time       // when old events were looked for last
+	noticing bool            // there are C2B notices
+	behind   int             // pages, or so, that were logged since the last checkpoint
 }
 
 // Open opens the file, or makes it. It starts nothing; Close releases the file.
@@ -116,9 +122,6 @@ func Open(ctx context.Context, cfg Config) (*Table, error) {
 }
 
 func open(ctx context.Context, cfg Config) (_ *Table, err error) {
-	if len(cfg.Key) != 32 {
-		return nil, fmt.Errorf("the callback key has %d bytes, not 32", len(cfg.Key))
-	}
 	setDefault(&cfg.CacheSize, 10_000)
 	setDefault(&cfg.UnknownAfter, 90*time.Second)
 	setDefault(&cfg.FirstAsk, 30*time.Second)
@@ -126,7 +129,10 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot), signer: hmac.New(sha256.New, cfg.Key)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot)}
+	if err := t.SetKeys(cfg.Key, cfg.OldKeys...); err != nil {
+		return nil, err
+	}
 	if t.payments, err = lru.New[string, *Payment](cfg.CacheSize); err != nil {
 		return nil, err
 	}
@@ -194,9 +200,9 @@ func dataSource(path string) (string, error) {
 func (t *Table) load(ctx context.Context) error {
 	var journal int64
 	var base string
-	row := t.conn.QueryRowContext(ctx, "SELECT epoch, journal, callback, (SELECT coalesce(max(seq), 0) FROM events) FROM store")
+	row := t.conn.QueryRowContext(ctx, "SELECT epoch, journal, callback, (SELECT coalesce(max(seq), 0) FROM events), EXISTS (SELECT 1 FROM money) FROM store")
 	var epoch, head int64
-	if err := row.Scan(&epoch, &journal, &base, &head); err != nil {
+	if err := row.Scan(&epoch, &journal, &base, &head, &t.noticing); err != nil {
 		return err
 	}
 	t.epoch, t.at = uint64(epoch), uint64(journal)
@@ -248,10 +254,41 @@ func (t *Table) Ref(paymentID string) string { return paymentID + t.mac(paymentI
 func (t *Table) mac(paymentID string) string {
 	t.signing.Lock()
 	defer t.signing.Unlock()
-	t.signer.Reset()
-	t.signer.Write([]byte(paymentID))
+	return code(t.signers[0], paymentID)
+}
+
+// made reports whether a ref was made here, with a key that is not retired.
+func (t *Table) made(paymentID, given string) bool {
+	t.signing.Lock()
+	defer t.signing.Unlock()
+	for _, signer := range t.signers {
+		if hmac.Equal([]byte(given), []byte(code(signer, paymentID))) {
+			return true
+		}
+	}
+	return false
+}
+
+func code(signer hash.Hash, paymentID string) string {
+	signer.Reset()
+	signer.Write([]byte(paymentID))
 	var sum [sha256.Size]byte
-	return hex.EncodeToString(t.signer.Sum(sum[:0])[:16])
+	return hex.EncodeToString(signer.Sum(sum[:0])[:16])
+}
+
+// SetKeys changes the key that refs are made with from now on, and those that are believed besides.
+func (t *Table) SetKeys(key []byte, old ...[]byte) error {
+	var signers []hash.Hash
+	for _, k := range append([][]byte{key}, old...) {
+		if len(k) != 32 {
+			return fmt.Errorf("correlate: the callback key has %d bytes, not 32", len(k))
+		}
+		signers = append(signers, hmac.New(sha256.New, k))
+	}
+	t.signing.Lock()
+	defer t.signing.Unlock()
+	t.signers = signers
+	return nil
 }
 
 // splitRef takes a ref apart. What does not have the form of a ref is not ours: an app may end its addresses as it likes.

@@ -22,6 +22,7 @@ type tx struct {
 	order     []string            // those that changed, in the order of their first change
 	dirty     map[string]bool
 	merchants map[string]string // MerchantRequestIDs learnt here
+	receipts  map[string]string // receipts learnt here, and whose they are
 	sessions  map[string]*checkout
 	opened    []string // sessions that changed
 	counts    map[string]int64
@@ -59,7 +60,7 @@ func (t *Table) write(ctx context.Context, f func(*tx) error) (err error) {
 	if _, err := t.do.begin.ExecContext(bg); err != nil {
 		return err
 	}
-	x := &tx{t: t, do: &t.do, now: now(), payments: map[string]*Payment{}, dirty: map[string]bool{}, merchants: map[string]string{},
+	x := &tx{t: t, do: &t.do, now: now(), payments: map[string]*Payment{}, dirty: map[string]bool{}, merchants: map[string]string{}, receipts: map[string]string{},
 		sessions: map[string]*checkout{}, counts: map[string]int64{}, spot: map[uint64]spot{}}
 	defer func() {
 		if !committed { // after a failed commit there may be nothing left to roll back
@@ -343,7 +344,7 @@ func (x *tx) apply(p *Payment, f fact) (*Payment, string, error) {
 	}
 	if event != "" {
 		callback := ""
-		if f.kind == factCallback {
+		if f.place != (push.Cursor{}) {
 			callback = f.place.String()
 		}
 		x.emit(&next, event, callback)

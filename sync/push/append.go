@@ -51,6 +51,7 @@ func (d *Data) append(b []byte) []byte {
 	if d.Attempt != 0 {
 		b = strconv.AppendInt(append(b, `,"attempt":`...), int64(d.Attempt), 10)
 	}
+	b = appendFact(b, `,"doubt":`, d.Doubt)
 	return append(b, '}')
 }
 

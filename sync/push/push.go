@@ -67,6 +67,7 @@ type Data struct {
 	PhoneNumber        string     `json:"phoneNumber,omitempty"` // masked: 254708***149
 	Shortcode          string     `json:"shortcode,omitempty"`   // the number customers pay to
 	Attempt            int        `json:"attempt,omitempty"`     // 1 for the session's first payment
+	Doubt              string     `json:"doubt,omitempty"`       // suspect, large or paid_twice: Reason says what to do
 }
 
 // Cursor is a place in a numbered history: its epoch (the history's creation, in Unix milliseconds) and a sequence

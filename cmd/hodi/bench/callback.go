@@ -69,7 +69,7 @@ func paid(b []byte, n int, balance bool) []byte {
 	b = append(b, `,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":`...)
 	b = strconv.AppendInt(b, int64(amount(n)), 10)
 	b = append(b, `.00},{"Name":"MpesaReceiptNumber","Value":"UJ2`...)
-	b = fmt.Appendf(b, "%07d", n%1e7)
+	b = append(b, strings.ToUpper(strconv.FormatInt(int64(n)+36*36*36*36*36*36, 36))...) // no two payments have one receipt
 	b = append(b, `"},`...)
 	if balance {
 		b = append(b, `{"Name":"Balance"},`...)
