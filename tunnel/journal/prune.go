@@ -175,6 +175,7 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 		h.mu.Unlock()
 		return false, err
 	}
+	w.logged(int(bound-oldest)+1, 0)
 	if unfetched && acked < bound {
 		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(oldest, acked+1), "to", bound)
 	}

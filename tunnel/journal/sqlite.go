@@ -36,8 +36,9 @@ type SQLite struct {
 	pen      chan struct{} // has a token while somebody works with the writer
 	requests chan *request
 	acks     chan struct{} // has a token when there are acknowledgements to save
+	long     chan struct{} // has a token when the log is long (checkpoint.go)
 	stop     chan struct{} // closed by Close
-	ended    chan struct{} // closed by the writer when it has answered all it took
+	ended    chan struct{} // closed by the writer when it has answered all it took, and nobody works with the file any more
 	damage   chan struct{} // closed when SQLite meets damage in the file
 	damaging sync.Once
 	stopping sync.Once
@@ -91,6 +92,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 		pen:       make(chan struct{}, 1),
 		requests:  make(chan *request, maxWaiting),
 		acks:      make(chan struct{}, 1),
+		long:      make(chan struct{}, 1),
 		stop:      make(chan struct{}),
 		ended:     make(chan struct{}),
 		damage:    make(chan struct{}),

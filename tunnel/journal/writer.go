@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -57,6 +58,7 @@ type writer struct {
 	insert                  [rowsAtOnce + 1]*sql.Stmt // by the number of rows; made when first needed
 
 	batch   []*request
+	behind  int       // pages in the log, or so, that are not in the file
 	changes []*staged // of the transaction at hand
 	byName  map[string]*staged
 	spare   []*staged // to be used again
@@ -101,6 +103,11 @@ func (w *writer) layDown() { <-w.s.pen }
 func (w *writer) run() {
 	defer close(w.s.ended)
 	defer w.close()
+	open, closing := context.WithCancel(background)
+	var beside sync.WaitGroup
+	beside.Go(func() { w.s.keepShort(open) })
+	defer beside.Wait()
+	defer closing()
 	look := time.NewTimer(lookAround)
 	defer look.Stop()
 	save := time.NewTimer(saveAcks)
@@ -132,6 +139,7 @@ func (w *writer) run() {
 				look.Reset(lookAround)
 			}
 		case <-w.s.stop:
+			closing()  // SQLite empties the log by itself when the file is closed
 			w.takeUp() // for good
 			for {
 				select {
@@ -250,6 +258,7 @@ func (w *writer) transaction(batch []*request) error {
 	if err != nil {
 		return err
 	}
+	w.logged(len(w.rows.ids), len(w.rows.data))
 	for _, c := range w.changes {
 		w.publish(c)
 	}
