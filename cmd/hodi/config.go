@@ -36,6 +36,14 @@ type edgeSettings struct {
 	KeyFile         string `toml:"key-file"`
 	PlainHTTP       bool   `toml:"plain-http"`
 
+	ACME          bool     `toml:"acme"`
+	ACMEAgree     bool     `toml:"acme-agree"`
+	ACMEEmail     string   `toml:"acme-email"`
+	ACMEDirectory string   `toml:"acme-directory"`
+	ACMECAFile    string   `toml:"acme-ca-file"`
+	Domain        []string `toml:"domain"`
+	HTTPListen    string   `toml:"http-listen"`
+
 	Source         string   `toml:"source"`
 	SourceRanges   []string `toml:"source-ranges"`
 	TrustedProxies []string `toml:"trusted-proxies"`

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 	"syscall"
 
 	"github.com/hodihq/hodi/daemon/edge"
@@ -28,7 +28,7 @@ func edgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 			debugFlag(),
-		}, sourceFlags()...),
+		}, slices.Concat(acmeFlags(), sourceFlags())...),
 		Action: runEdge,
 		Subcommands: append([]*cli.Command{
 			{
@@ -81,7 +81,7 @@ func edgeConfig(c *cli.Context) (edgeSettings, error) {
 		return edgeSettings{}, err
 	}
 	s := settings.Edge
-	s.CertificateFile, s.KeyFile = within(folder, s.CertificateFile), within(folder, s.KeyFile)
+	s.CertificateFile, s.KeyFile, s.ACMECAFile = within(folder, s.CertificateFile), within(folder, s.KeyFile), within(folder, s.ACMECAFile)
 	over(c, "data", &s.Data)
 	if s.Data == "" {
 		if s.Data, err = stateDir("edge"); err != nil {
@@ -102,6 +102,7 @@ func runEdge(c *cli.Context) error {
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
 	overBool(c, "plain-http", &s.PlainHTTP)
+	overACME(c, &s)
 	overSource(c, &s)
 	if s.TunnelListen == "" {
 		s.TunnelListen = s.Listen
@@ -110,7 +111,7 @@ func runEdge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.PublicURL == "" && (s.CertificateFile != "" || s.PlainHTTP) {
+	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
 		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
 	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Logger: logger}
@@ -123,7 +124,13 @@ func runEdge(c *cli.Context) error {
 		return err
 	}
 	defer stopDebug()
-	listener, publicTLS, err := listenPublic(s)
+	if err := setCertificate(&config, s); err != nil {
+		return err
+	}
+	if config.ACME != nil && config.ACME.HTTP != nil {
+		defer config.ACME.HTTP.Close()
+	}
+	listener, err := listenPublic(s)
 	if err != nil {
 		return err
 	}
@@ -133,7 +140,7 @@ func runEdge(c *cli.Context) error {
 		return fmt.Errorf("edge: cannot take sidecars: %w%s", err, portHint(err))
 	}
 	defer conn.Close()
-	config.HTTP, config.TLS, config.UDP = listener, publicTLS, conn
+	config.HTTP, config.UDP = listener, conn
 	e, err := edge.Open(c.Context, config)
 	if err != nil {
 		return err
@@ -141,29 +148,6 @@ func runEdge(c *cli.Context) error {
 	defer e.Close()
 	logger.Info("edge serves", "callbacks", listener.Addr().String(), "sidecars", conn.LocalAddr().String(), "data", s.Data)
 	return endedByRequest(c.Context, e.Run(c.Context))
-}
-
-// listenPublic opens the port that Safaricom posts to, and says what to do TLS with there: nil is none. Without a certificate it must be a port that only this machine
-// reaches, or one that somebody said a proxy stands in front of.
-func listenPublic(s edgeSettings) (net.Listener, *tls.Config, error) {
-	withTLS := s.CertificateFile != "" || s.KeyFile != ""
-	if !withTLS && !s.PlainHTTP && !isLoopback(s.Listen) {
-		return nil, nil, fmt.Errorf("edge: %s is public and there is no certificate: give --certificate-file and --key-file, "+
-			"or --plain-http where a proxy has it", s.Listen)
-	}
-	var config *tls.Config
-	if withTLS {
-		certificate, err := tls.LoadX509KeyPair(s.CertificateFile, s.KeyFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("edge: certificate: %w", err)
-		}
-		config = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
-	}
-	listener, err := net.Listen("tcp", s.Listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("edge: cannot take callbacks: %w%s", err, portHint(err))
-	}
-	return listener, config, nil
 }
 
 // warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.

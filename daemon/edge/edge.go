@@ -7,7 +7,8 @@
 //	                                                         ▲
 //	                           hodi edge add SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, source.go judges where callbacks come from,
+// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, source.go judges where callbacks come from, crowd.go bounds what
+// strangers cost and clerk.go tells what they do, certificate.go and acme.go have the public certificate,
 // directory.go knows the endpoints with their keys and tokens, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
 // admin.go is the operator's socket, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
 package edge
@@ -36,7 +37,7 @@ import (
 type Config struct {
 	Dir       string         // state: edge.db, keys, lock, admin socket; required
 	HTTP      net.Listener   // where callbacks arrive, and sidecars that cannot use UDP; required; TLS is the edge's affair
-	TLS       *tls.Config    // with the public certificate; nil: callbacks come without TLS. Sidecars never do
+	TLS       *tls.Config    // with the public certificate; nil, and none of the two below: callbacks come without TLS. Sidecars never do
 	UDP       net.PacketConn // where sidecars arrive; required
 	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
 	PublicURL string         // base of callback addresses; default "http://" or "https://" and the address of HTTP
@@ -44,6 +45,9 @@ type Config struct {
 	Source    SourcePolicy   // what to think of callbacks that come from elsewhere than Safaricom; default SourceFlag
 	Ranges    []netip.Prefix // from which callbacks are Safaricom's besides the addresses that it publishes
 	Proxies   []netip.Prefix // whose word for where a callback came from is believed (X-Forwarded-For)
+	// CertificateFile and KeyFile are the public certificate in place of TLS, in PEM; they are read again when they change.
+	CertificateFile, KeyFile string
+	ACME                     *ACME // or the edge gets one by itself
 	// ProxyHeader: Proxies begin each connection with a PROXY protocol header, version 1 or 2. Nobody else may.
 	ProxyHeader bool
 	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
@@ -61,6 +65,7 @@ type Edge struct {
 	directory *directory
 	sources   *sources
 	clerk     *clerk
+	keeper    keeper // of the public certificate; nil: it is in config.TLS, or there is none
 	port      *port
 	ingress   *ingress
 	tunnel    *tunnel.Server
@@ -87,7 +92,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	}
 	if c.PublicURL == "" {
 		c.PublicURL = "http://" + c.HTTP.Addr().String()
-		if c.TLS != nil {
+		if c.TLS != nil || c.CertificateFile != "" || c.ACME != nil {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
@@ -115,6 +120,13 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if e.identity, err = loadIdentity(c.Dir); err != nil { // after the database: where there are keys, there was one
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
+	public := c.TLS
+	if e.keeper, err = openKeeper(c); err != nil {
+		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	if e.keeper != nil {
+		public = e.keeper.tls()
+	}
 	e.clerk = newClerk(c.Logger, e.directory.audit.refused)
 	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, sources: e.sources, clerk: e.clerk, log: c.Logger}
 	e.tunnel = &tunnel.Server{
@@ -124,7 +136,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		ResetKey:  &e.identity.reset,
 		Logger:    c.Logger,
 	}
-	e.port = newPort(c.HTTP, c.TLS, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
+	e.port = newPort(c.HTTP, public, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
 	return e, nil
 }
 
@@ -146,6 +158,9 @@ func (e *Edge) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("edge: serve: %w", err))
 		}
 	})
+	if e.keeper != nil {
+		parts.Go(func() { e.keeper.run(ctx) })
+	}
 	public := e.ingress.server(e.log)
 	e.serve(&parts, cancel, public, &e.port.callbacks)
 	admin := e.adminServer()

@@ -211,6 +211,10 @@ func (p *port) welcome(g *guest) {
 		g.Close()
 		return
 	}
+	if t.ConnectionState().NegotiatedProtocol == acmeTLS { // an authority, which has seen what it came for
+		t.Close()
+		return
+	}
 	to := &p.callbacks
 	if isTunnel(t.ConnectionState().ServerName) {
 		p.crowd.leave(g) // the tunnel counts those who have not said Hello by itself

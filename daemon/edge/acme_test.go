@@ -1,0 +1,235 @@
+package edge_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
+
+	"github.com/hodihq/hodi/daemon/edge"
+)
+
+// authority is an ACME server on loopback, for which every name leads to 127.0.0.1.
+type authority struct {
+	directory string
+	trust     *x509.CertPool // of its own HTTPS
+	roots     *x509.CertPool // of what it signs
+}
+
+func startAuthority(t *testing.T, httpPort, tlsPort int) authority {
+	t.Helper()
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_WFE_NONCEREJECT", "20") // in a hundred: real ones do so, too
+	names, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	everything := &dns.Server{Listener: names, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		answer := new(dns.Msg).SetReply(r)
+		if r.Question[0].Qtype == dns.TypeA {
+			answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(127, 0, 0, 1)}}
+		}
+		w.WriteMsg(answer)
+	})}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		everything.ActivateAndServe()
+	}()
+	silent := log.New(io.Discard, "", 0)
+	store := db.NewMemoryStore()
+	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "a day", ValidityPeriod: 86400}})
+	checker := va.New(silent, httpPort, tlsPort, false, names.Addr().String(), store)
+	front := wfe.New(silent, store, checker, signer, []string{"authority.example"}, false, false, 1, 1)
+	server := httptest.NewTLSServer(front.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		everything.Shutdown()
+		<-ended
+	})
+	a := authority{directory: server.URL + wfe.DirectoryPath, trust: x509.NewCertPool(), roots: x509.NewCertPool()}
+	a.trust.AddCert(server.Certificate())
+	root, err := x509.ParseCertificate(signer.GetRootCert(0).DER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.roots.AddCert(root)
+	return a
+}
+
+func listen(t *testing.T) (net.Listener, int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l, l.Addr().(*net.TCPAddr).Port
+}
+
+// waitFor is for what comes by itself, on a machine however slow.
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !done(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited for %s in vain", what)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// leaf is what the edge shows for a name; nil: nothing that is trusted.
+func (w *world) leaf(name string, trust *x509.CertPool) *x509.Certificate {
+	c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: name, RootCAs: trust})
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0]
+}
+
+func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
+	for _, way := range []string{"on its own port", "on port 80"} {
+		t.Run(way, func(t *testing.T) {
+			callbacks, tlsPort := listen(t)
+			web, httpPort := listen(t)
+			acme := &edge.ACME{Domains: []string{publicName, "two.shop.example"}, Agreed: true, Email: "owner@shop.example"}
+			if way == "on port 80" {
+				acme.HTTP = web
+				other, closed := listen(t) // where the authority finds nobody
+				other.Close()
+				tlsPort = closed
+			}
+			authority := startAuthority(t, httpPort, tlsPort)
+			acme.Directory, acme.Roots = authority.directory, authority.trust
+			dir := t.TempDir()
+			w := start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: acme, PublicURL: "https://" + publicName})
+			waitFor(t, "a certificate", func() bool { return w.leaf(publicName, authority.roots) != nil })
+			waitFor(t, "another", func() bool { return w.leaf("two.shop.example", authority.roots) != nil })
+			if answer := w.ask(publicName, authority.roots, w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
+				t.Errorf("a callback is answered %q", answer)
+			}
+			// Who names nobody, or somebody else, gets the first.
+			for _, name := range []string{"", "elsewhere.example"} {
+				c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+				if err != nil {
+					t.Fatalf("with the name %q: %v", name, err)
+				}
+				if got := c.ConnectionState().PeerCertificates[0].DNSNames; len(got) != 1 || got[0] != publicName {
+					t.Errorf("with the name %q the certificate is for %q", name, got)
+				}
+				c.Close()
+			}
+			// The tunnel's name is ours.
+			if w.leaf("tunnel.hodi.internal", w.private()) == nil {
+				t.Error("the tunnel has lost its certificate")
+			}
+			if c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.roots, NextProtos: []string{"acme-tls/1"}}); err == nil {
+				if _, err := c.Read(make([]byte, 1)); err == nil {
+					t.Error("there is something to read for who comes as the authority does")
+				}
+				c.Close()
+			}
+			serial := w.leaf(publicName, authority.roots).SerialNumber
+			w.stop()
+			files := 0
+			err := filepath.WalkDir(filepath.Join(dir, "acme"), func(path string, d fs.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				info, err := d.Info()
+				if runtime.GOOS != "windows" && err == nil && info.Mode().Perm()&0o077 != 0 {
+					t.Errorf("%s is open to others: %v", path, info.Mode())
+				}
+				files++
+				return err
+			})
+			if err != nil || files < 5 {
+				t.Errorf("%d files are kept: %v", files, err)
+			}
+
+			// After a restart it has what it had.
+			if callbacks, err = net.Listen("tcp", callbacks.Addr().String()); err != nil {
+				t.Fatal(err)
+			}
+			again := *acme
+			again.HTTP = nil
+			w = start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: &again, PublicURL: "https://" + publicName})
+			waitFor(t, "the certificate", func() bool { return w.leaf(publicName, authority.roots) != nil })
+			if now := w.leaf(publicName, authority.roots).SerialNumber; now.Cmp(serial) != 0 {
+				t.Error("after a restart the certificate is another")
+			}
+		})
+	}
+}
+
+func TestACertificateThatEndsIsRenewed(t *testing.T) {
+	callbacks, port := listen(t)
+	authority := startAuthority(t, 1, port)
+	w := start(t, edge.Config{HTTP: callbacks, PublicURL: "https://" + publicName, ACME: edge.Hasty(&edge.ACME{
+		Domains: []string{publicName}, Agreed: true, Directory: authority.directory, Roots: authority.trust,
+	})})
+	var first *x509.Certificate
+	waitFor(t, "a certificate", func() bool { first = w.leaf(publicName, authority.roots); return first != nil })
+	c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	waitFor(t, "another", func() bool {
+		now := w.leaf(publicName, authority.roots)
+		return now != nil && now.SerialNumber.Cmp(first.SerialNumber) != 0
+	})
+	if answer := w.onConn(c); !strings.Contains(answer, "Accepted") {
+		t.Errorf("a connection that is older than the certificate is answered %q", answer)
+	}
+}
+
+func TestWithoutACertificateAnEdgeServesItsSidecarsAndSaysWhatIsWrong(t *testing.T) {
+	callbacks, _ := listen(t)
+	other, closed := listen(t)
+	other.Close()
+	authority := startAuthority(t, 1, closed) // it looks for us where nobody is
+	w := start(t, edge.Config{HTTP: callbacks, PublicURL: "https://" + publicName, ACME: &edge.ACME{
+		Domains: []string{publicName}, Agreed: true, Directory: authority.directory, Roots: authority.trust,
+	}})
+	waitFor(t, "an alarm", func() bool { return strings.Contains(w.log.String(), "no certificate: callbacks cannot arrive") })
+	if w.leaf("tunnel.hodi.internal", w.private()) == nil {
+		t.Error("the tunnel's name has no certificate")
+	}
+	if _, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, InsecureSkipVerify: true}); err == nil {
+		t.Error("the public name has a certificate")
+	}
+}
+
+func TestAnEdgeThatMayNotAskForACertificateDoesNotOpen(t *testing.T) {
+	conf, _ := public(t)
+	for _, c := range []edge.Config{
+		{ACME: &edge.ACME{Domains: []string{publicName}}}, {ACME: &edge.ACME{Agreed: true}},
+		{ACME: &edge.ACME{Domains: []string{publicName}, Agreed: true}, TLS: conf}, {CertificateFile: "a", KeyFile: "b", TLS: conf},
+	} {
+		c.Dir, c.HTTP, c.UDP = t.TempDir(), newPipes(), noPackets{}
+		if e, err := edge.Open(t.Context(), c); err == nil {
+			e.Close()
+			t.Errorf("it opens with %+v", c.ACME)
+		}
+	}
+	if _, err := os.Stat("acme"); err == nil {
+		t.Error("something was written here")
+	}
+}
