@@ -74,6 +74,7 @@ type sidecarStatus struct {
 	Head          push.Cursor
 	Disk          string
 	Callbacks     map[string]int64
+	Gaps          []sidecarGap
 	Subscribers   int
 	Link          *struct {
 		Connected                           bool
@@ -91,6 +92,7 @@ type edgeHealth struct {
 	Running   bool             `json:"running"`
 	Disk      string           `json:"disk,omitempty"`    // why nothing can be stored
 	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
+	Mishaps   []mishap         `json:"mishaps,omitempty"` // what the disk did to the journal in the last week
 	Endpoints []endpointHealth `json:"endpoints"`
 }
 
@@ -172,6 +174,7 @@ func askSidecar(c *cli.Context, h *health) error {
 	if p.Damaged = salvage.Found(filepath.Join(s.Data, "sidecar.db")); len(p.Damaged) > 0 {
 		h.asides("sidecar", s.Data, p.Damaged)
 	}
+	h.gaps(p.is.Gaps, p.is.Time)
 	if l := p.is.Link; l != nil {
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
@@ -252,6 +255,7 @@ func askEdge(c *cli.Context, h *health) error {
 	h.Edge = &edgeHealth{Data: data, Endpoints: []endpointHealth{}}
 	var listed struct {
 		Endpoints []endpoint
+		Mishaps   []mishap
 		Damaged   []string
 		Disk      string
 	}
@@ -263,7 +267,8 @@ func askEdge(c *cli.Context, h *health) error {
 	if err := askAdmin(c.Context, data, http.MethodGet, "/links", "", &links); err != nil {
 		return err
 	}
-	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged = true, listed.Disk, listed.Damaged
+	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps
+	h.mishaps(listed.Mishaps)
 	if listed.Disk != "" {
 		h.wrong("the edge cannot store, and answers 503 to Safaricom, which may not ask again: %s", listed.Disk)
 	}
@@ -371,6 +376,7 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 		}
 	}
 	item(w, "callbacks", counted(is.Callbacks))
+	writeGaps(w, is.Gaps)
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))
 }

@@ -20,8 +20,9 @@ import (
 //
 //	POST   /endpoints {"name"}                   makes an endpoint: {"name", "token", "ca", "callback"}; the token is told once.
 //	                                             With "renew": true, gives one that there is another token
-//	GET    /endpoints                            {"endpoints": [...], "damaged": [...], "disk"}: and databases that were moved
-//	                                             aside, and why nothing can be stored, if so
+//	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "disk"}: and what the
+//	                                             disk did to the journal in the last seven days (lines of the audit), databases
+//	                                             that were moved aside, and why nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
@@ -74,6 +75,9 @@ type shownEndpoint struct {
 	Limit     int64  `json:"limit"`          // and how many there may be
 }
 
+// mishapFor is how long it is told what the disk did to the journal.
+const mishapFor = 7 * 24 * time.Hour
+
 func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 	connected := make(map[string]bool)
 	for _, l := range e.tunnel.Links() {
@@ -93,7 +97,12 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit,
 		})
 	}
-	all := map[string]any{"endpoints": list, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
+	mishaps, err := e.directory.audit.mishaps(r.Context(), time.Now().Add(-mishapFor))
+	if err != nil {
+		adminError(w, err)
+		return
+	}
+	all := map[string]any{"endpoints": list, "mishaps": mishaps, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
 	if err := e.ingress.stores(r.Context()); err != nil {
 		all["disk"] = err.Error()
 	}

@@ -36,6 +36,7 @@ const (
 	actBackup        = "backup"
 	actRestore       = "restore"
 	actSalvage       = "salvage"
+	actJournalLost   = "journal lost"
 )
 
 // whoEdge is who did what nobody told the edge to do.
@@ -167,7 +168,18 @@ func (a *auditLog) finish(ctx context.Context) { a.summarise(ctx, time.Now().Add
 // list is the newest lines older than before, oldest first. before 0: the newest of all.
 func (a *auditLog) list(ctx context.Context, before int64, limit int) ([]AuditEntry, error) {
 	a.summarise(ctx, time.Now())
-	rows, err := a.db.QueryContext(ctx, `SELECT id, time, who, act, subject, detail FROM audit WHERE ? = 0 OR id < ? ORDER BY id DESC LIMIT ?`, before, before, limit)
+	list, err := a.query(ctx, `WHERE ? = 0 OR id < ? ORDER BY id DESC LIMIT ?`, before, before, limit)
+	slices.Reverse(list)
+	return list, err
+}
+
+// mishaps is the lines about what the disk did to the journal, since a time.
+func (a *auditLog) mishaps(ctx context.Context, since time.Time) ([]AuditEntry, error) {
+	return a.query(ctx, `WHERE act IN (?, ?) AND time >= ? ORDER BY id`, actSalvage, actJournalLost, since.UnixMilli())
+}
+
+func (a *auditLog) query(ctx context.Context, which string, args ...any) ([]AuditEntry, error) {
+	rows, err := a.db.QueryContext(ctx, `SELECT id, time, who, act, subject, detail FROM audit `+which, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +194,6 @@ func (a *auditLog) list(ctx context.Context, before int64, limit int) ([]AuditEn
 		e.Time = fromMilli(at)
 		list = append(list, e)
 	}
-	slices.Reverse(list)
 	return list, rows.Err()
 }
 

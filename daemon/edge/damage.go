@@ -144,17 +144,21 @@ func (e *Edge) openState(ctx context.Context) error {
 	}
 	copied, copyErr := readRoster(filepath.Join(e.config.Dir, rosterFile))
 	err := salvage.Check(ctx, path)
+	gone := false
 	switch {
 	case err != nil && !salvage.IsDamage(err):
 		return err
 	case err == nil && salvage.Missing(path):
-		if err = e.missing(path, copied, copyErr); err != nil && !salvage.IsDamage(err) {
+		if gone, err = e.missing(path, copied, copyErr); err != nil && !salvage.IsDamage(err) {
 			return err
 		}
 	}
 	for range 2 {
 		if err == nil {
 			if err = e.openDatabase(ctx, path, copied); err == nil {
+				if gone {
+					e.directory.audit.record(ctx, whoEdge, actJournalLost, whoEdge, "the database was gone, and a new one was begun: callbacks that no sidecar had fetched by then are lost")
+				}
 				return nil
 			}
 		}
@@ -179,22 +183,23 @@ func cmpErr(err error) any {
 	return err
 }
 
-// missing says what to do without a database: begin, at the first start; go on with what is left of it; or refuse.
-func (e *Edge) missing(path string, copied *roster, copyErr error) error {
+// missing says what to do without a database: begin, at the first start; begin anew, where one is gone; go on with what is
+// left of it; or refuse.
+func (e *Edge) missing(path string, copied *roster, copyErr error) (gone bool, err error) {
 	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
-		return fmt.Errorf("%s: %w: it is gone, and its log is still there", path, salvage.ErrDamaged)
+		return false, fmt.Errorf("%s: %w: it is gone, and its log is still there", path, salvage.ErrDamaged)
 	}
 	switch _, err := os.Stat(filepath.Join(e.config.Dir, caKeyFile)); {
 	case copied != nil && len(copied.Endpoints) > 0:
 		e.log.Error("the database is gone. The endpoints are put back from their copy; callbacks that no sidecar had fetched are lost, and every sidecar is told that there is another journal",
 			"file", path, "copy", rosterFile)
+		return true, nil
 	case copied != nil || errors.Is(err, fs.ErrNotExist):
-		return nil // nothing was ever there
+		return false, nil // nothing was ever there
 	default:
-		return fmt.Errorf("%s is gone, and so is the copy of its endpoints (%s: %v): every callback would be answered 404. "+
+		return false, fmt.Errorf("%s is gone, and so is the copy of its endpoints (%s: %v): every callback would be answered 404. "+
 			"Put a backup back (hodi edge restore --replace FILE), or remove %s and %s too to begin anew with other keys", path, rosterFile, cmpErr(copyErr), caKeyFile, caFile)
 	}
-	return nil
 }
 
 // openDatabase opens the two that share it.

@@ -71,6 +71,12 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Kind        string `json:"kind"`
 		Environment string `json:"environment"`
 	}
+	type gap struct {
+		Callbacks uint64     `json:"callbacks,omitempty"` // how many; absent: nobody knows, and it may be none
+		From      *push.Time `json:"from,omitempty"`      // between these two the edge took them
+		To        push.Time  `json:"to"`
+		Found     push.Time  `json:"found"`
+	}
 	counts, err := s.table.Counts(r.Context())
 	if err != nil {
 		return s.internal("count callbacks", err)
@@ -85,17 +91,29 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Shortcodes []shortcode      `json:"shortcodes"`
 		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
 		Callbacks  map[string]int64 `json:"callbacks"`
+		Gaps       []gap            `json:"gaps"` // callbacks that the edge took and cannot deliver any more, the newest last
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
 		Sandbox    string           `json:"sandbox,omitempty"`
 	}{
 		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
-		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(),
+		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Gaps: []gap{}, Readers: s.subscribers.count(),
 		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
 	}
 	if err := s.stores(r.Context()); err != nil {
 		status.Disk = err.Error()
+	}
+	gaps, err := s.table.Gaps(r.Context())
+	if err != nil {
+		return s.internal("list gaps", err)
+	}
+	for _, g := range gaps {
+		shown := gap{Callbacks: g.Callbacks, To: push.Time{Time: g.To}, Found: push.Time{Time: g.Found}}
+		if !g.From.IsZero() {
+			shown.From = &push.Time{Time: g.From}
+		}
+		status.Gaps = append(status.Gaps, shown)
 	}
 	for _, c := range s.config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})

@@ -97,6 +97,9 @@ func (x *tx) takeLost(epoch wire.Epoch, e wire.Entry) error {
 	if err := x.insert(place(epoch, e.Seq), e, e.Sum(), "", &cb, ""); err != nil {
 		return err
 	}
+	if _, err := x.noteGap(uint64(epoch), gap{e.Seq, e.Seq}); err != nil {
+		return err
+	}
 	if x.lost == (push.Cursor{}) {
 		x.lost = place(epoch, e.Seq)
 		x.askAboutAll()

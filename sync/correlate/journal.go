@@ -166,21 +166,21 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		}
 		lost := false
 		for _, g := range gaps {
-			r, err := t.conn.ExecContext(bg, `INSERT INTO gaps (epoch, first, last, found) VALUES (?, ?, ?, ?)
-				ON CONFLICT DO UPDATE SET last = excluded.last, found = excluded.found WHERE excluded.last > last`, int64(epoch), int64(g.first), int64(g.last), x.now.UnixMilli())
+			news, err := x.noteGap(epoch, g)
 			if err != nil {
 				return err
 			}
-			if n, err := r.RowsAffected(); err != nil {
-				return err
-			} else if n > 0 {
-				x.wrote, lost = true, true
+			if news {
+				lost = true
 				t.log.Warn("the edge cannot show these callbacks any more; every payment without a result is asked about",
 					"first", place(w.Epoch, g.first).String(), "last", place(w.Epoch, g.last).String())
 			}
 		}
 		if !known && before != 0 {
 			lost = true
+			if _, err := x.noteGap(epoch, gap{last: have}); err != nil {
+				return err
+			}
 			t.log.Warn("the edge has another journal than before; every payment without a result is asked about", "was", before, "is", epoch)
 		}
 		if lost {
@@ -193,9 +193,6 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 	}
 	return nil
 }
-
-// A gap is entries that were not applied.
-type gap struct{ first, last uint64 }
 
 // missing is what was not applied of the entries from first on and before end. Some may have been: live ones, that
 // overtook the backlog which is now gone.

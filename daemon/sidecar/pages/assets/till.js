@@ -5,6 +5,7 @@
 
 import { subscribe } from "/client.js";
 import { ago, clock, date, day, midnight, money, phone, showReceipt, spelled } from "./format.js";
+import { missing } from "./gap.js";
 import { Ledger } from "./ledger.js";
 import { mark, shapeOf } from "./marks.js";
 import { choose as chooseLanguage, chosen, say, whole } from "./words.js";
@@ -13,6 +14,7 @@ const at = (id) => document.getElementById(id);
 // The server is asked after when it has been silent for `probe`; a till that has heard nothing for `doubt` is not live.
 const probe = 8_000, doubt = 20_000;
 const rowsShown = 200;
+const askStatus = 60_000;
 
 let lang = chosen();
 const word = (key, facts) => say(lang, key, facts);
@@ -103,6 +105,7 @@ function follow(head) {
 
 function show() {
   freshness();
+  gap();
   newest();
   totals();
   rows();
@@ -132,6 +135,45 @@ function freshness() {
     fresh.told = true;
   }
 }
+
+// What never came: the sidecar tells of it in its status, which is asked for now and then.
+function gap() {
+  const told = missing(status.gaps, seenGap(), Date.now());
+  if (told) {
+    const to = Math.ceil(Date.parse(told.to) / 60_000) * 60_000; // to the whole minute behind it, as `from` is to the one before
+    const dated = (time) => `${date(time, lang)}, ${clock(time)}`;
+    const until = told.from && day(told.from) === day(to) ? clock(to) : dated(to);
+    const text = [told.from ? word("gap.between", { from: dated(told.from), to: until }) : word("gap.until", { to: until }), word("gap.do")].join(" ");
+    if (at("gap-text").textContent !== text) at("gap-text").textContent = text;
+    if (at("gap").hidden) at("announce").textContent = `${word("gap.title")}. ${text}`;
+  }
+  at("gap").hidden = !told;
+}
+
+let gapSeen = ""; // when the newest gap that somebody has looked after was found
+
+function seenGap() {
+  try {
+    return localStorage.getItem("hodi.gap") ?? gapSeen;
+  } catch {
+    return gapSeen; // a browser may forbid storage
+  }
+}
+
+at("gap-seen").addEventListener("click", () => {
+  gapSeen = status.gaps[status.gaps.length - 1].found;
+  try {
+    localStorage.setItem("hodi.gap", gapSeen);
+  } catch {
+    // Then it is seen for as long as the page lives.
+  }
+  gap();
+});
+
+setInterval(async () => {
+  status = (await get("/status").catch(() => undefined)) ?? status;
+  gap();
+}, askStatus);
 
 let newestShown = "";
 
@@ -378,6 +420,7 @@ setInterval(() => {
 addEventListener("online", freshness);
 addEventListener("offline", freshness);
 
+at("gap-mark").replaceWith(mark(shapeOf.UNKNOWN));
 translate();
 show();
 load();

@@ -2,6 +2,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
+import { missing } from "../assets/gap.js";
 import { Ledger } from "../assets/ledger.js";
 import { ago, clock, day, groups, isPhone, midnight, money, phone } from "../assets/format.js";
 import { say, words } from "../assets/words.js";
@@ -27,6 +28,22 @@ test("every word that a page asks for is in the table", () => {
       assert.ok(key in words.en, `${source.pathname}: ${key}`);
     }
   }
+});
+
+test("a till tells of answers that never came, all of them in one, until they were looked after or a week has passed", () => {
+  const at = (text) => `2026-11-${text}:00.000Z`;
+  const first = { from: at("20T10:03"), to: at("20T10:07"), found: at("20T11:00") };
+  const second = { from: at("21T08:00"), to: at("21T09:30"), found: at("21T09:40"), callbacks: 3 };
+  const now = Date.parse(at("21T12:00"));
+  assert.equal(missing(undefined, "", now), undefined);
+  assert.equal(missing([], "", now), undefined);
+  assert.deepEqual(missing([first], "", now), { from: first.from, to: first.to });
+  assert.deepEqual(missing([first, second], "", now), { from: first.from, to: second.to });
+  assert.deepEqual(missing([second, first], "", now), { from: first.from, to: second.to });
+  assert.deepEqual(missing([first, second], first.found, now), { from: second.from, to: second.to });
+  assert.equal(missing([first, second], second.found, now), undefined);
+  assert.deepEqual(missing([{ to: first.to, found: first.found }, second], "", now), { from: undefined, to: second.to });
+  assert.deepEqual(missing([first, second], "", Date.parse(at("28T09:00"))), { from: second.from, to: second.to });
 });
 
 test("money, numbers and receipts are written as they are read", () => {
