@@ -353,7 +353,8 @@ func (r *replay) lookSidecar(dir string) {
 	var head, payments, paid, applied, cursor uint64
 	r.recovered(filepath.Join(dir, "sidecar.db"), `SELECT (SELECT coalesce(max(seq), 0) FROM events), (SELECT count(*) FROM payments),
 		(SELECT count(*) FROM payments WHERE status = 'SUCCESS'), (SELECT count(*) FROM callbacks WHERE state = 'applied'),
-		(SELECT coalesce(max(seq), 0) FROM cursors)`, &head, &payments, &paid, &applied, &cursor)
+		coalesce((SELECT json_extract(progress, '$.seq') FROM events WHERE seq = (SELECT max(seq) FROM events) AND seq > (SELECT event FROM store)),
+			(SELECT json_extract(progress, '$.seq') FROM store WHERE progress <> ''), 0)`, &head, &payments, &paid, &applied, &cursor)
 	if head < r.heard.events || payments < uint64(r.heard.payments) || cursor != paid || cursor != applied {
 		r.t.Errorf("event %d was sent, and the newest is %d; %d payments were answered 201, and %d are there; the cursor is %d, with %d callbacks applied and %d payments made",
 			r.heard.events, head, r.heard.payments, payments, cursor, applied, paid)

@@ -61,7 +61,9 @@ func (t *Table) Apply(ctx context.Context, cursor wire.Cursor, entries []wire.En
 	if err == nil {
 		return nil
 	}
-	beyond := func(err error) bool { return ctx.Err() != nil || cannotStore(err) || errors.Is(err, errOther) }
+	beyond := func(err error) bool {
+		return ctx.Err() != nil || cannotStore(err) || errors.Is(err, errOther) || errors.Is(err, errBeyond)
+	}
 	if beyond(err) {
 		return fmt.Errorf("correlate: apply: %w", err)
 	}
@@ -179,7 +181,7 @@ func (t *Table) Receive(ctx context.Context, e wire.Entry, session string) (Call
 			e.Received = x.now
 		}
 		sum := e.Sum()
-		x.spot[at.Epoch] = spot{at.Seq, sum, at.Seq}
+		x.moveTo(wire.Cursor{Epoch: wire.Epoch(at.Epoch), Seq: at.Seq, Sum: sum})
 		cb, err = x.take(at, e, sum, session)
 		return err
 	})
@@ -352,11 +354,11 @@ func (x *tx) matchParked(p *Payment) (*Payment, error) {
 	defer rows.Close()
 	for rows.Next() {
 		var e parked
-		var epoch, seq, received, marks int64
-		if err := rows.Scan(&epoch, &seq, &e.from.session, &received, &marks, &e.body); err != nil {
+		var place, epoch, received, marks int64
+		if err := rows.Scan(&place, &epoch, &e.from.session, &received, &marks, &e.body); err != nil {
 			return nil, err
 		}
-		e.at, e.from.received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}, instant(received)
+		e.at, e.from.received = push.Cursor{Epoch: uint64(epoch), Seq: seqAt(place)}, instant(received)
 		e.from.source, _ = unmark(marks)
 		list = append(list, e)
 	}
@@ -386,7 +388,11 @@ func (x *tx) matchParked(p *Payment) (*Payment, error) {
 
 // resolve notes what became of a callback that was kept until something else was known.
 func (x *tx) resolve(at push.Cursor, was, state, why, payment string) error {
-	if _, err := x.do.matched.ExecContext(context.Background(), state, why, payment, int64(at.Epoch), int64(at.Seq)); err != nil {
+	place, err := x.place(at.Epoch, at.Seq)
+	if err != nil {
+		return err
+	}
+	if _, err := x.do.matched.ExecContext(context.Background(), state, why, payment, place); err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}
 	x.counts[was]--
@@ -401,7 +407,11 @@ func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session str
 	if id, _, ours := splitRef(e.Ref); ours {
 		cb.Ref = id
 	}
-	_, err := x.do.insertCallback.ExecContext(context.Background(), int64(at.Epoch), int64(at.Seq), cb.State, cb.Error, cb.PaymentID, session, merchant,
+	place, err := x.place(at.Epoch, at.Seq)
+	if err != nil {
+		return err
+	}
+	_, err = x.do.insertCallback.ExecContext(context.Background(), place, cb.State, cb.Error, cb.PaymentID, session, merchant,
 		millis(e.Received), int(e.Kind), cb.Ref, e.Remote, mark(e.Source, cb.Misdated), sum[:], notNil(e.Header), notNil(e.Body))
 	if err != nil {
 		return fmt.Errorf("callback: %w", err)

@@ -12,8 +12,8 @@ import (
 // askFor is how long a payment without a result is asked about.
 const askFor = 48 * time.Hour
 
-// Silence turns PENDING payments into UNKNOWN whose time for news is over, and says when the next one's will be (zero:
-// none is waiting). It goes by the file, so a restart forgets none.
+// Silence turns PENDING payments into UNKNOWN whose time for news is over, and says when to look again: not after the next
+// one's will be (zero: none is waiting). It goes by the file, so a restart forgets none.
 func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
 	if err := t.pullIn(ctx); err != nil {
 		return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
@@ -42,51 +42,58 @@ func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
 		}
 	}
-	var at int64
-	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(silent_at), 0) FROM payments WHERE silent_at > 0").Scan(&at); err != nil {
+	if next, err = t.next(ctx, "silent_at", time.Now().UnixMilli()); err != nil {
 		return time.Time{}, fmt.Errorf("correlate: silence: %w", err)
 	}
-	return instant(at), nil
+	return next, nil
 }
 
 // pullIn brings back times that lie further ahead than any schedule sets them: they were set when the clock was ahead. A
 // customer at the till would otherwise wait for as long as it was.
 func (t *Table) pullIn(ctx context.Context) error {
-	const silent = "silent_at > ?"                             // now, and UnknownAfter
-	const ask = "ask_at > max(?, ? + max(0, ? - created) / 4)" // now, and FirstAsk or askApart; else a quarter of its age: see Asked
+	const silent = "due_at > ? AND due_at > 0 AND silent_at > ?"                             // now, and UnknownAfter; see put
+	const ask = "due_at > ? AND due_at > 0 AND ask_at > max(?, ? + max(0, ? - created) / 4)" // now, and FirstAsk or askApart; else a quarter of its age: see Asked
 	at := time.Now()
 	silence, first, now := at.Add(t.cfg.UnknownAfter).UnixMilli(), at.Add(max(t.cfg.FirstAsk, askApart)).UnixMilli(), at.UnixMilli()
 	var some bool
-	err := t.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payments WHERE silent_at > 0 AND "+silent+") OR EXISTS (SELECT 1 FROM payments WHERE ask_at > 0 AND "+ask+")",
-		silence, first, now, now).Scan(&some)
+	err := t.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payments WHERE "+silent+") OR EXISTS (SELECT 1 FROM payments WHERE "+ask+")",
+		silence, silence, first, first, now, now).Scan(&some)
 	if err != nil || !some {
 		return err
 	}
 	t.log.Warn("the clock was set back: payments are seen to sooner than it was ahead")
 	return t.write(ctx, func(x *tx) error {
 		bg := context.Background()
-		if _, err := t.conn.ExecContext(bg, "UPDATE payments SET silent_at = ? WHERE silent_at > 0 AND "+silent, silence, silence); err != nil {
+		if _, err := t.conn.ExecContext(bg, "UPDATE payments SET silent_at = ? WHERE "+silent, silence, silence, silence); err != nil {
 			return err
 		}
 		x.wrote, x.purge, x.wake = true, true, true
-		_, err := t.conn.ExecContext(bg, "UPDATE payments SET ask_at = ? WHERE ask_at > 0 AND "+ask, first, first, now, now)
+		_, err := t.conn.ExecContext(bg, "UPDATE payments SET ask_at = ? WHERE "+ask, first, first, first, now, now)
 		return err
 	})
 }
 
 // Due returns payments that Daraja is to be asked about now, the newest first: their customers are at the till. Next is
-// when the first of the others will be due (zero: none).
+// when to look again: not after the first of the others will be due (zero: none).
 func (t *Table) Due(ctx context.Context, limit int) (due []Payment, next time.Time, err error) {
 	now := time.Now().UnixMilli()
-	due, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE row IN (SELECT row FROM payments WHERE ask_at > 0 AND ask_at <= ? ORDER BY row DESC LIMIT ?) ORDER BY row DESC", now, limit)
+	due, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE row IN (SELECT row FROM payments WHERE due_at > 0 AND due_at <= ?1 AND ask_at > 0 AND ask_at <= ?1 ORDER BY row DESC LIMIT ?2) ORDER BY row DESC", now, limit)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
 	}
-	var at int64
-	if err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(ask_at), 0) FROM payments WHERE ask_at > 0 AND ask_at > ?", now).Scan(&at); err != nil {
+	if next, err = t.next(ctx, "ask_at", now); err != nil {
 		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
 	}
-	return due, instant(at), nil
+	return due, next, nil
+}
+
+// next is when a clock of some payment goes off next, or one that could be it: of those payments of which the other clock
+// went off already, the first; of the rest, whatever is due first, by whichever clock.
+func (t *Table) next(ctx context.Context, clock string, now int64) (time.Time, error) {
+	var at int64
+	err := t.read.QueryRowContext(ctx, "SELECT coalesce(min(at), 0) FROM (SELECT min("+clock+") AS at FROM payments WHERE due_at > 0 AND due_at <= ?1 AND "+clock+
+		" > ?1 UNION ALL SELECT min(due_at) FROM payments WHERE due_at > ?1 AND due_at > 0)", now).Scan(&at)
+	return instant(at), err
 }
 
 // Asked records that Daraja is being asked about a payment, and when to ask again: never sooner than after 15 s, ever more

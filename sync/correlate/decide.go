@@ -123,7 +123,7 @@ func (x *tx) release(p *Payment) (fact, bool, error) {
 	}
 	var received int64
 	var body []byte
-	err := x.t.conn.QueryRowContext(context.Background(), "SELECT received, body FROM callbacks WHERE epoch = ? AND seq = ?", int64(at.Epoch), int64(at.Seq)).Scan(&received, &body)
+	err := x.t.conn.QueryRowContext(context.Background(), "SELECT received, body FROM callbacks WHERE place = ?", x.applied(at.Epoch).in()|int64(at.Seq)).Scan(&received, &body)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fact{}, false, nil
 	}

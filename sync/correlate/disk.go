@@ -115,7 +115,7 @@ func (x *tx) askAboutAll() {
 
 func (x *tx) storeAskAll() error {
 	at := x.now.UnixMilli()
-	for _, open := range []string{"status = 'PENDING' AND silent_at > 0", "status = 'UNKNOWN' AND status IN ('UNKNOWN', 'FAILED')"} {
+	for _, open := range []string{"status = 'PENDING' AND due_at > 0", "status = 'UNKNOWN' AND status IN ('UNKNOWN', 'FAILED')"} {
 		if _, err := x.t.conn.ExecContext(context.Background(), `UPDATE payments SET ask_at = CASE WHEN asked_at > 0 AND asked_at <= ? THEN max(?, asked_at + ?) ELSE ? END
 			WHERE checkout <> '' AND shortcode <> '' AND `+open, at, at, askApart.Milliseconds(), at); err != nil {
 			return err

@@ -14,9 +14,10 @@ import (
 // they were there is known by their place among the callbacks; the cursor, which says what need not be sent again, waits
 // for the backlog.
 type spot struct {
-	seq   uint64
-	sum   wire.Checksum
-	reach uint64
+	number uint64 // of the journal, in the order in which they became known; 0: it was not heard of
+	seq    uint64
+	sum    wire.Checksum
+	reach  uint64
 }
 
 // errOther is the error for an entry of a number under which another one was applied.
@@ -25,26 +26,6 @@ var errOther = errors.New("the journal knows another entry by a number that was 
 // direct is the epoch under which callbacks that came to this sidecar itself are numbered: that of the Table, with a bit
 // that no journal's epoch will have for the next five thousand years.
 func (t *Table) direct() uint64 { return t.epoch | 1<<47 }
-
-func (t *Table) loadSpots(ctx context.Context) error {
-	rows, err := t.conn.QueryContext(ctx, `SELECT epoch, seq, sum,
-		(SELECT coalesce(max(seq), 0) FROM callbacks WHERE callbacks.epoch = cursors.epoch) FROM cursors`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var epoch, seq, reach int64
-		var sum []byte
-		if err := rows.Scan(&epoch, &seq, &sum, &reach); err != nil {
-			return err
-		}
-		s := spot{seq: uint64(seq), reach: uint64(max(seq, reach))}
-		copy(s.sum[:], sum)
-		t.spot[uint64(epoch)] = s
-	}
-	return rows.Err()
-}
 
 // applied is how far a journal was applied, as this transaction sees it.
 func (x *tx) applied(epoch uint64) spot {
@@ -102,8 +83,12 @@ func (x *tx) seenBefore(epoch wire.Epoch, seq uint64, sum wire.Checksum) (bool, 
 
 // storedAt is the checksum of the callback that is stored under a number.
 func (x *tx) storedAt(epoch, seq uint64) (sum wire.Checksum, found bool, err error) {
+	s := x.applied(epoch)
+	if s.number == 0 || seq >= 1<<seqBits {
+		return sum, false, nil
+	}
 	var b []byte
-	err = x.do.sum.QueryRowContext(context.Background(), int64(epoch), int64(seq)).Scan(&b)
+	err = x.do.sum.QueryRowContext(context.Background(), s.in()|int64(seq)).Scan(&b)
 	if errors.Is(err, sql.ErrNoRows) {
 		return sum, false, nil
 	}
@@ -145,7 +130,7 @@ func (t *Table) Welcome(ctx context.Context, w wire.Welcome) error {
 		s, known := t.spot[epoch]
 		before := t.at
 		if !known {
-			x.spot[epoch] = spot{}
+			x.known(epoch)
 		}
 		if before != epoch || t.CallbackBase() != w.Callback {
 			if _, err := t.conn.ExecContext(bg, "UPDATE store SET journal = ?, callback = ?", int64(epoch), w.Callback); err != nil {
@@ -200,7 +185,8 @@ func (x *tx) missing(epoch, first, end uint64) (gaps []gap, err error) {
 	if first >= end {
 		return nil, nil
 	}
-	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT seq FROM callbacks WHERE epoch = ? AND seq >= ? AND seq < ? ORDER BY seq", int64(epoch), int64(first), int64(end))
+	in := x.applied(epoch).in()
+	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT place - ?1 FROM callbacks WHERE place >= ?1 + ?2 AND place < ?1 + ?3 ORDER BY place", in, int64(first), int64(min(end, 1<<seqBits)))
 	if err != nil {
 		return nil, err
 	}

@@ -61,8 +61,8 @@ func (t *Table) Payments(ctx context.Context, f Filter) (list []Payment, next st
 	case status == push.Unknown, status == push.Failed:
 		add("status IN ('UNKNOWN', 'FAILED')")
 	case status == push.Pending && f.Session == "": // a few among millions, of which SQLite knows nothing
-		add("silent_at > 0")
-		from = "payments INDEXED BY payments_silent"
+		add("due_at > 0")
+		from = "payments INDEXED BY payments_due"
 	}
 	if f.Doubted {
 		add("doubt <> ''")
@@ -171,22 +171,22 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 		if err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: after: %w", err)
 		}
-		where, args = append(where, "(epoch, seq) > (?, ?)"), append(args, int64(at.Epoch), int64(at.Seq))
+		where, args = append(where, "place > coalesce((SELECT number FROM cursors WHERE epoch = ?), 0) << 40 | ?"), append(args, int64(at.Epoch), int64(min(at.Seq, 1<<seqBits-1)))
 	}
-	rows, err := t.read.QueryContext(ctx, "SELECT epoch, seq, received, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
-		strings.Join(where, " AND ")+" ORDER BY epoch, seq LIMIT ?", append(args, f.Limit+1)...)
+	rows, err := t.read.QueryContext(ctx, "SELECT place, "+epochOf+", received, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
+		strings.Join(where, " AND ")+" ORDER BY place LIMIT ?", append(args, f.Limit+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var c Callback
-		var epoch, seq, received, marks int64
-		if err := rows.Scan(&epoch, &seq, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
+		var place, epoch, received, marks int64
+		if err := rows.Scan(&place, &epoch, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 		}
 		c.Source, c.Misdated = unmark(marks)
-		c.ID, c.Received = push.Cursor{Epoch: uint64(epoch), Seq: uint64(seq)}.String(), instant(received)
+		c.ID, c.Received = push.Cursor{Epoch: uint64(epoch), Seq: seqAt(place)}.String(), instant(received)
 		list = append(list, c)
 	}
 	if err := rows.Err(); err != nil {
@@ -197,23 +197,4 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 		next = list[f.Limit-1].ID
 	}
 	return list, next, nil
-}
-
-// Counts is how many callbacks there are, by state.
-func (t *Table) Counts(ctx context.Context) (map[string]int64, error) {
-	rows, err := t.read.QueryContext(ctx, "SELECT state, n FROM counts")
-	if err != nil {
-		return nil, fmt.Errorf("correlate: counts: %w", err)
-	}
-	defer rows.Close()
-	counts := make(map[string]int64)
-	for rows.Next() {
-		var state string
-		var n int64
-		if err := rows.Scan(&state, &n); err != nil {
-			return nil, fmt.Errorf("correlate: counts: %w", err)
-		}
-		counts[state] = n
-	}
-	return counts, rows.Err()
 }

@@ -139,7 +139,7 @@ func (x *tx) claim(p *Payment) error {
 	if _, err := x.t.conn.ExecContext(bg, "UPDATE money SET payment = ? WHERE receipt = ?", p.ID, p.Receipt); err != nil {
 		return fmt.Errorf("money: %w", err)
 	}
-	if _, err := x.t.conn.ExecContext(bg, "UPDATE callbacks SET payment = ? WHERE epoch = ? AND seq = ?", p.ID, int64(n.at.Epoch), int64(n.at.Seq)); err != nil {
+	if _, err := x.t.conn.ExecContext(bg, "UPDATE callbacks SET payment = ? WHERE place = ?", p.ID, x.applied(n.at.Epoch).in()|int64(n.at.Seq)); err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}
 	return nil

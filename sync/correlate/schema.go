@@ -12,8 +12,9 @@ import (
 //
 // Times are Unix milliseconds, and 0 is none; ids that are not known are ”. The secondary indexes leave those out, so
 // that what never ends (a payment without ids, a callback that was applied) costs nothing there. Every index that a
-// payment leaves or enters when it is paid costs each callback a page: those that are PENDING are found by silent_at, which
-// they all have, and those that were paid by what else is asked for.
+// payment leaves or enters when it is paid costs each callback a page: those that are PENDING are found by due_at, which
+// they all have, and those that were paid by what else is asked for. For the same reason what changes with every callback,
+// how far the journal was applied and the counts, is written with the event that the callback brings about: see progress.go.
 var schema = [...]string{
 	// 1: the beginning.
 	`
@@ -21,7 +22,9 @@ var schema = [...]string{
 		one      INTEGER PRIMARY KEY CHECK (one = 1),
 		epoch    INTEGER NOT NULL,             -- of the events: when the file was made
 		journal  INTEGER NOT NULL DEFAULT 0,   -- the journal epoch last welcomed
-		callback TEXT    NOT NULL DEFAULT ''   -- base of callback addresses, as last told
+		callback TEXT    NOT NULL DEFAULT '',  -- base of callback addresses, as last told
+		progress TEXT    NOT NULL DEFAULT '',  -- as JSON: see progress.go
+		event    INTEGER NOT NULL DEFAULT 0    -- the newest event when that was written
 	) STRICT;
 
 	CREATE TABLE sessions (
@@ -66,7 +69,8 @@ var schema = [...]string{
 		silent_at   INTEGER NOT NULL,          -- PENDING becomes UNKNOWN
 		ask_at      INTEGER NOT NULL,          -- Daraja is asked
 		asked_at    INTEGER NOT NULL,
-		event       INTEGER NOT NULL           -- its newest event
+		event       INTEGER NOT NULL,          -- its newest event
+		due_at      INTEGER AS (CASE WHEN ask_at = 0 THEN silent_at WHEN silent_at = 0 THEN ask_at ELSE min(silent_at, ask_at) END)
 	) STRICT;
 	CREATE        INDEX payments_session     ON payments (session, attempt);
 	CREATE        INDEX payments_phone       ON payments (phone, created)        WHERE phone <> '';
@@ -76,20 +80,19 @@ var schema = [...]string{
 	CREATE        INDEX payments_receipt     ON payments (receipt)               WHERE receipt <> '';
 	CREATE UNIQUE INDEX payments_idempotency ON payments (session, idempotency)  WHERE idempotency <> '';
 	CREATE        INDEX payments_unpaid      ON payments (status, created)       WHERE status IN ('UNKNOWN', 'FAILED');
-	CREATE        INDEX payments_silent      ON payments (silent_at)             WHERE silent_at > 0;
-	CREATE        INDEX payments_ask         ON payments (ask_at)                WHERE ask_at > 0;
+	CREATE        INDEX payments_due         ON payments (due_at)                WHERE due_at > 0;
 
 	CREATE TABLE events (
 		seq     INTEGER PRIMARY KEY,
 		prev    INTEGER NOT NULL,              -- the payment's event before this one; 0: none
 		session TEXT    NOT NULL,
 		at      INTEGER NOT NULL,
-		message BLOB    NOT NULL               -- JSON, as it was published
+		message  BLOB   NOT NULL,              -- JSON, as it was published
+		progress TEXT   NOT NULL DEFAULT ''    -- in the last of a commit: what it makes of store.progress
 	) STRICT;
 
 	CREATE TABLE callbacks (
-		epoch    INTEGER NOT NULL,             -- of the journal
-		seq      INTEGER NOT NULL,
+		place    INTEGER PRIMARY KEY,          -- the number of the journal << 40 | its seq there
 		state    TEXT    NOT NULL,
 		error    TEXT    NOT NULL,
 		payment  TEXT    NOT NULL,
@@ -101,21 +104,16 @@ var schema = [...]string{
 		remote   TEXT    NOT NULL,
 		sum      BLOB    NOT NULL,             -- the entry's checksum
 		header   BLOB    NOT NULL,
-		body     BLOB    NOT NULL,
-		PRIMARY KEY (epoch, seq)
+		body     BLOB    NOT NULL
 	) STRICT;
-	CREATE INDEX callbacks_state  ON callbacks (state, epoch, seq) WHERE state <> 'applied';
-	CREATE INDEX callbacks_parked ON callbacks (merchant)          WHERE state = 'unmatched';
+	CREATE INDEX callbacks_state  ON callbacks (state)    WHERE state <> 'applied';
+	CREATE INDEX callbacks_parked ON callbacks (merchant) WHERE state = 'unmatched';
 
-	CREATE TABLE counts (                          -- of callbacks, by state
-		state TEXT    PRIMARY KEY,
-		n     INTEGER NOT NULL
-	) STRICT, WITHOUT ROWID;
-
-	CREATE TABLE cursors (                         -- how far each journal was applied
-		epoch INTEGER PRIMARY KEY,
-		seq   INTEGER NOT NULL,
-		sum   BLOB    NOT NULL                 -- checksum of that entry
+	CREATE TABLE cursors (                         -- how far each journal was applied; but for the one in progress
+		number INTEGER PRIMARY KEY,            -- in the order in which they became known
+		epoch  INTEGER NOT NULL,
+		seq    INTEGER NOT NULL,
+		sum    BLOB    NOT NULL                -- checksum of that entry
 	) STRICT;
 
 	CREATE TABLE gaps (                            -- entries that a journal could not show any more

@@ -30,7 +30,7 @@ type statements struct {
 
 	insertCallback, parked, matched, sum *sql.Stmt
 
-	count, putCursor *sql.Stmt
+	putProgress, putCursor *sql.Stmt
 
 	all []*sql.Stmt
 }
@@ -76,24 +76,24 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.openInSession, "SELECT id FROM payments WHERE session = ? AND status IN ('PENDING', 'UNKNOWN') LIMIT 1"},
 		{&s.paidInSession, "SELECT id FROM payments WHERE session = ? AND status = 'SUCCESS' ORDER BY attempt DESC LIMIT 1"},
 		{&s.byIdempotency, "SELECT id FROM payments WHERE session = ? AND idempotency = ? AND idempotency <> ''"},
-		{&s.silent, "SELECT id FROM payments WHERE silent_at > 0 AND silent_at <= ? ORDER BY silent_at LIMIT ?"},
+		{&s.silent, "SELECT id FROM payments WHERE due_at > 0 AND due_at <= ?1 AND silent_at > 0 AND silent_at <= ?1 ORDER BY due_at LIMIT ?2"},
 
 		{&s.session, "SELECT " + sessionAll + " FROM sessions WHERE id = ?"},
 		{&s.somePayments, "SELECT " + paymentAll + " FROM payments WHERE id IN (?" + strings.Repeat(", ?", together-1) + ")"},
 		{&s.someSessions, "SELECT " + sessionAll + " FROM sessions WHERE id IN (?" + strings.Repeat(", ?", together-1) + ")"},
 		{&s.putSession, "INSERT OR REPLACE INTO sessions (" + sessionAll + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)"},
 
-		{&s.insertEvent, "INSERT INTO events (seq, prev, session, at, message) VALUES (?, ?, ?, ?, ?)"},
+		{&s.insertEvent, "INSERT INTO events (seq, prev, session, at, message, progress) VALUES (?, ?, ?, ?, ?, ?)"},
 		{&s.oldEvents, "SELECT seq, at FROM events ORDER BY seq LIMIT ?"},
 		{&s.dropEvents, "DELETE FROM events WHERE seq <= ?"},
 
-		{&s.insertCallback, "INSERT INTO callbacks (epoch, seq, state, error, payment, session, merchant, received, kind, ref, remote, marks, sum, header, body) VALUES (?" + strings.Repeat(", ?", 14) + ")"},
-		{&s.parked, "SELECT epoch, seq, session, received, marks, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY epoch, seq"},
-		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE epoch = ? AND seq = ?"},
-		{&s.sum, "SELECT sum FROM callbacks WHERE epoch = ? AND seq = ?"},
+		{&s.insertCallback, "INSERT INTO callbacks (place, state, error, payment, session, merchant, received, kind, ref, remote, marks, sum, header, body) VALUES (?" + strings.Repeat(", ?", 13) + ")"},
+		{&s.parked, "SELECT place, " + epochOf + ", session, received, marks, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY place"},
+		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE place = ?"},
+		{&s.sum, "SELECT sum FROM callbacks WHERE place = ?"},
 
-		{&s.count, "INSERT INTO counts (state, n) VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n"},
-		{&s.putCursor, "INSERT OR REPLACE INTO cursors (epoch, seq, sum) VALUES (?, ?, ?)"},
+		{&s.putProgress, "UPDATE store SET progress = ?, event = ?"},
+		{&s.putCursor, "INSERT OR REPLACE INTO cursors (number, epoch, seq, sum) VALUES (?, ?, ?, ?)"},
 	}
 	for _, p := range all {
 		if *p.stmt, err = conn.PrepareContext(ctx, p.text); err != nil {

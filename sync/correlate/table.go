@@ -92,6 +92,9 @@ type Table struct {
 	signing sync.Mutex
 	signers []hash.Hash // make the codes of refs, the first of them those of new ones; keeping them is most of what one costs
 
+	counting sync.Mutex
+	counts   map[string]int64 // of callbacks, by state; the writer makes a new one for every change
+
 	failing atomic.Pointer[error] // why the last transaction could not be stored; nil if it was
 	damaged sync.Once
 
@@ -105,6 +108,7 @@ type Table struct {
 	conn     *sql.Conn
 	do       statements
 	spot     map[uint64]spot // how far each journal was applied, by its epoch
+	reading  uint64          // the epoch that is in progress
 	at       uint64          // the journal epoch last welcomed
 	other    wire.Cursor     // the entry that a journal, by another under its number, was seen to have lost
 	pruned   time.Time       // when old events were looked for last
@@ -129,7 +133,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot), counts: make(map[string]int64)}
 	if err := t.SetKeys(cfg.Key, cfg.OldKeys...); err != nil {
 		return nil, err
 	}
@@ -208,7 +212,7 @@ func (t *Table) load(ctx context.Context) error {
 	t.epoch, t.at = uint64(epoch), uint64(journal)
 	t.head.Store(uint64(head))
 	t.base.Store(&base)
-	return t.loadSpots(ctx)
+	return t.loadProgress(ctx)
 }
 
 // Close releases the file. It waits for the writer that is at work.

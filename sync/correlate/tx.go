@@ -89,9 +89,17 @@ func (x *tx) changed() bool {
 // flush writes what changed.
 func (x *tx) flush() error {
 	bg := context.Background()
-	for _, e := range x.events {
+	progress, err := x.storeProgress()
+	if err != nil {
+		return fmt.Errorf("progress: %w", err)
+	}
+	for i, e := range x.events {
+		in := ""
+		if i == len(x.events)-1 {
+			in = progress
+		}
 		// The event's own payment holds the chain: see emit.
-		if _, err := x.do.insertEvent.ExecContext(bg, int64(e.Seq), int64(e.prev), e.Session, x.now.UnixMilli(), e.Encoded); err != nil {
+		if _, err := x.do.insertEvent.ExecContext(bg, int64(e.Seq), int64(e.prev), e.Session, x.now.UnixMilli(), e.Encoded, in); err != nil {
 			return fmt.Errorf("event: %w", err)
 		}
 	}
@@ -109,19 +117,6 @@ func (x *tx) flush() error {
 		s := x.sessions[id]
 		if _, err := x.do.putSession.ExecContext(bg, s.ID, int64(s.Amount), s.AccountReference, s.Shortcode, millis(s.Created), s.Opened, s.attempts, s.present); err != nil {
 			return fmt.Errorf("session: %w", err)
-		}
-	}
-	for state, n := range x.counts {
-		if n == 0 {
-			continue
-		}
-		if _, err := x.do.count.ExecContext(bg, state, n); err != nil {
-			return fmt.Errorf("counts: %w", err)
-		}
-	}
-	for epoch, s := range x.spot {
-		if _, err := x.do.putCursor.ExecContext(bg, int64(epoch), int64(s.seq), s.sum[:]); err != nil {
-			return fmt.Errorf("cursor: %w", err)
 		}
 	}
 	return x.prune()
@@ -252,6 +247,10 @@ func (x *tx) ids(rows *sql.Rows, err error) ([]string, error) {
 // put replaces a payment. Values that others may hold are never changed.
 func (x *tx) put(p Payment) *Payment {
 	q := &p
+	// The clock was set back, and something else is due before: pullIn would not find it.
+	if latest := x.now.Add(x.t.cfg.UnknownAfter); q.silentAt.After(latest) {
+		q.silentAt = latest
+	}
 	x.payments[p.ID] = q
 	if !x.dirty[p.ID] {
 		x.dirty[p.ID] = true
