@@ -19,6 +19,8 @@ import (
 // Client is the sidecar's end. Its fields are set before Run and left alone.
 type Client struct {
 	Edge string // host:port of the edge, required
+	// WebSocket is host:port of the edge for a WebSocket, where it is another than for QUIC. "": Edge.
+	WebSocket string
 	// TLS has the edge's own CA as RootCAs, required. Of the rest only a certificate of the sidecar's own and the clock
 	// are taken; a certificate that the CA did not sign never is.
 	TLS *tls.Config

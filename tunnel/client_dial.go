@@ -231,6 +231,10 @@ func (r *race) start(l *lane) {
 		l.due.Reset(tryLatest)
 		return
 	}
+	if wait := r.client.proxyWait(); l == r.web && wait > 0 {
+		l.due.Reset(wait)
+		return
+	}
 	l.hoping = false
 	a, ctx := &attempt{lane: l, voice: voice{first: r.voices}}, r.trying
 	within, wait := r.schedule(a)
@@ -282,6 +286,9 @@ func (r *race) failed(a *attempt) {
 		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
 	}
 	l.err = a.err
+	if errors.Is(a.err, errStranger) {
+		c.strange()
+	}
 	if l.silent++; !errors.Is(a.err, errSilent) {
 		l.silent = 0
 	}

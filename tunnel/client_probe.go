@@ -26,6 +26,8 @@ type outlook struct {
 	since   time.Time
 	blocked string        // why it is not QUIC
 	wait    time.Duration // for the next probe
+	strange time.Duration // that a proxy is left alone after it has refused our password; 0: it has not
+	proxyAt time.Time     // when that ends
 }
 
 // settled records what carries the link that now is up.
@@ -37,6 +39,9 @@ func (c *Client) settled(over, why string) {
 		o.wait = 0
 	}
 	o.over, o.since, o.blocked = over, time.Now(), why
+	if over == TransportWebSocket {
+		o.strange, o.proxyAt = 0, time.Time{}
+	}
 	c.mu.Unlock()
 	switch {
 	case over == before.over:

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -24,6 +25,32 @@ const (
 	webWithin     = 10 * time.Second // for a try that was answered: there may be a slow proxy in the way
 	proxyAnswerTo = 16 << 10         // bytes of a proxy's answer
 )
+
+// errStranger is the error of a proxy that does not take our name and password, or wants some.
+var errStranger = errors.New("the proxy's name and password are not right")
+
+// A proxy that refused a password is asked again after a while, and each time after twice as long: there are some that
+// lock an account for a few wrong ones.
+const (
+	strangerFirst = time.Minute
+	strangerMost  = 15 * time.Minute
+)
+
+// strange records that a proxy refused our password.
+func (c *Client) strange() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := &c.outlook
+	o.strange = min(max(2*o.strange, strangerFirst), strangerMost)
+	o.proxyAt = time.Now().Add(o.strange)
+}
+
+// proxyWait is how long the proxy has to be left alone.
+func (c *Client) proxyWait() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Until(c.outlook.proxyAt)
+}
 
 // tryWebSocket makes one TCP connection, through a proxy where there is one, and on it the handshakes of TLS and
 // WebSocket. Nobody but the edge can finish them: what a proxy or a captive portal answers is not believed.
@@ -39,7 +66,7 @@ func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duratio
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		err = fmt.Errorf("tunnel: dial %s over WebSocket: %w", c.Edge, err)
+		err = fmt.Errorf("tunnel: dial %s over WebSocket: %w", c.web(), err)
 	}()
 
 	tcp, err := c.reach(ctx, v)
@@ -79,17 +106,20 @@ func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duratio
 	return newWebsocketConn(ws, beneath), nil
 }
 
+// web is where the edge takes WebSockets.
+func (c *Client) web() string { return cmp.Or(c.WebSocket, c.Edge) }
+
 // reach makes the TCP connection.
 func (c *Client) reach(ctx context.Context, v *voice) (net.Conn, error) {
 	var by *url.URL
 	if c.Proxy != nil {
 		var err error
-		if by, err = c.Proxy(&url.URL{Scheme: "https", Host: c.Edge}); err != nil {
+		if by, err = c.Proxy(&url.URL{Scheme: "https", Host: c.web()}); err != nil {
 			return nil, errors.New("the setting of the proxy makes no sense") // it may have a password in it
 		}
 	}
 	if by == nil {
-		tcp, err := c.dialTCP(ctx, c.Edge)
+		tcp, err := c.dialTCP(ctx, c.web())
 		if err == nil {
 			v.hear()
 		}
@@ -109,7 +139,7 @@ func (c *Client) reach(ctx context.Context, v *voice) (net.Conn, error) {
 	through := tcp
 	switch by.Scheme {
 	case "socks5", "socks5h":
-		err = throughSOCKS(ctx, tcp, by.User, c.Edge)
+		err = throughSOCKS(ctx, tcp, by.User, c.web())
 	case "https":
 		over := tls.Client(tcp, &tls.Config{ServerName: by.Hostname(), MinVersion: tls.VersionTLS12})
 		through = bluntly{over, tcp}
@@ -118,7 +148,7 @@ func (c *Client) reach(ctx context.Context, v *voice) (net.Conn, error) {
 		}
 		fallthrough
 	default:
-		err = throughHTTP(through, by.User, c.Edge)
+		err = throughHTTP(through, by.User, c.web())
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -137,12 +167,14 @@ func (c *Client) dialTCP(ctx context.Context, address string) (net.Conn, error) 
 		dial = new(net.Dialer).DialContext
 	}
 	conn, err := dial(ctx, "tcp", address)
-	if _, unknown := errors.AsType[*net.DNSError](err); unknown && address == c.Edge {
+	if _, unknown := errors.AsType[*net.DNSError](err); unknown {
+		edge, _, _ := net.SplitHostPort(c.Edge)
+		host, port, _ := net.SplitHostPort(address)
 		c.mu.Lock()
-		last := c.address
+		last, known := c.address.(*net.UDPAddr)
 		c.mu.Unlock()
-		if last != nil {
-			return dial(ctx, "tcp", last.String())
+		if known && host == edge {
+			return dial(ctx, "tcp", net.JoinHostPort(last.AddrPort().Addr().Unmap().String(), port))
 		}
 	}
 	return conn, err
@@ -164,6 +196,9 @@ func throughHTTP(conn net.Conn, who *url.Userinfo, edge string) error {
 	if err != nil {
 		return err
 	}
+	if answer.StatusCode == http.StatusProxyAuthRequired {
+		return fmt.Errorf("it answers %s: %w", answer.Status, errStranger)
+	}
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers %s", answer.Status)
 	}
@@ -180,7 +215,9 @@ func throughSOCKS(ctx context.Context, conn net.Conn, who *url.Userinfo, edge st
 	if err != nil {
 		return err
 	}
-	_, err = socks.(proxy.ContextDialer).DialContext(ctx, "tcp", edge)
+	if _, err = socks.(proxy.ContextDialer).DialContext(ctx, "tcp", edge); err != nil && strings.Contains(err.Error(), "authentication") {
+		return fmt.Errorf("%w: %w", err, errStranger) // there is no other way to tell: the error has no type
+	}
 	return err
 }
 

@@ -14,7 +14,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hodihq/hodi/tunnel"
 )
@@ -89,6 +91,26 @@ func TestWithoutUDPTheLinkIsOverWebSocketAndSaysWhy(t *testing.T) {
 			nothingIsLeft(t)
 		})
 	}
+}
+
+func TestWhereTheEdgeTakesWebSocketsOnAnotherPort(t *testing.T) {
+	ca, h, s := newAuthority(t), newHistory(), newSink()
+	edge, stopEdge := serveWeb(t, ca, h)
+	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	h.add("duka", 100, "")
+	client := &tunnel.Client{Edge: closed.LocalAddr().String(), WebSocket: edge, TLS: ca.client(), Token: []byte("duka"), Sink: s}
+	stop := run(t, client)
+	s.until(100)
+	if status := client.Status(); status.Transport != tunnel.TransportWebSocket || status.Remote != edge {
+		t.Errorf("status %+v", status)
+	}
+	stop()
+	stopEdge()
+	nothingIsLeft(t)
 }
 
 const (
@@ -249,6 +271,46 @@ func TestAProxyThatRefusesIsNamedAndItsPasswordIsNot(t *testing.T) {
 				t.Errorf("the log:\n%s", log)
 			}
 			nothingIsLeft(t)
+		})
+	}
+}
+
+func TestAProxyThatRefusesThePasswordIsAskedEverMoreSeldom(t *testing.T) {
+	for scheme, serve := range map[string]func(net.Conn) (string, bool){"http": serveCONNECT, "socks5": serveSOCKS5} {
+		t.Run(scheme, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.router.noUDP.Store(true)
+				at := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 128), Port: 3128}
+				var asked atomic.Int32
+				l := w.listenTCP(at)
+				go func() {
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						asked.Add(1)
+						serve(c)
+						c.Close()
+					}
+				}()
+				c := w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+					c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return w.dialTCP(ctx, at) }
+					c.Proxy = func(*url.URL) (*url.URL, error) {
+						return &url.URL{Scheme: scheme, User: url.UserPassword(proxyUser, "guessed-wrong"), Host: at.String()}, nil
+					}
+				})
+				time.Sleep(5 * time.Minute)
+				if n := asked.Load(); n != 3 {
+					t.Errorf("asked %d times in five minutes", n)
+				}
+				time.Sleep(20 * time.Minute)
+				if n := asked.Load(); n != 5 {
+					t.Errorf("asked %d times in 25 minutes", n)
+				}
+				c.stop()
+				l.Close()
+			})
 		})
 	}
 }

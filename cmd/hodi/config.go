@@ -54,6 +54,7 @@ type sidecarSettings struct {
 	Data             string   `toml:"data"`
 	Listen           string   `toml:"listen"`
 	Edge             string   `toml:"edge"`
+	EdgeWebSocket    string   `toml:"edge-websocket"`
 	Metered          bool     `toml:"metered"`
 	CAFile           string   `toml:"ca-file"`
 	TokenFile        string   `toml:"token-file"`

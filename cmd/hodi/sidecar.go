@@ -22,6 +22,7 @@ func sidecarCommand() *cli.Command {
 			data,
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
 			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP; TCP where that is blocked)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+			&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked; --edge's if not given", EnvVars: []string{"HODI_SIDECAR_EDGE_WEBSOCKET"}},
 			ca,
 			token,
 			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
@@ -72,6 +73,7 @@ func runSidecar(c *cli.Context) error {
 	}
 	over(c, "listen", &s.Listen)
 	over(c, "edge", &s.Edge)
+	over(c, "edge-websocket", &s.EdgeWebSocket)
 	over(c, "daraja-url", &s.DarajaURL)
 	over(c, "public-url", &s.PublicURL)
 	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
@@ -122,7 +124,7 @@ func runSidecar(c *cli.Context) error {
 
 	d, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
-		Edge: s.Edge, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
+		Edge: s.Edge, WebSocket: s.EdgeWebSocket, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,

@@ -140,7 +140,7 @@ func (s *storm) rise(sidecars int) {
 		if !pool.AppendCertsFromPEM([]byte(added.CA)) {
 			s.Fatal("no CA")
 		}
-		guest := &guest{token: []byte(strings.TrimSpace(added.Token)), number: uint64(i) + 1, edge: s.sidecars, ca: pool, tries: &s.tries}
+		guest := &guest{token: []byte(strings.TrimSpace(added.Token)), number: uint64(i) + 1, edge: s.sidecars, web: s.callbacks, ca: pool, tries: &s.tries}
 		s.guests = append(s.guests, guest)
 		guest.start()
 	}
@@ -278,6 +278,7 @@ type guest struct {
 	number uint64
 	token  []byte
 	edge   string
+	web    string
 	ca     *x509.CertPool
 	tries  *atomic.Int64
 
@@ -294,7 +295,7 @@ func (s *guest) client() *tunnel.Client {
 }
 
 func (s *guest) start() {
-	c := &tunnel.Client{Edge: s.edge, TLS: &tls.Config{RootCAs: s.ca}, Token: s.token, Sink: nothing{}, Route: nowhereElse, Listen: func() (net.PacketConn, error) {
+	c := &tunnel.Client{Edge: s.edge, WebSocket: s.web, TLS: &tls.Config{RootCAs: s.ca}, Token: s.token, Sink: nothing{}, Route: nowhereElse, Listen: func() (net.PacketConn, error) {
 		s.tries.Add(1)
 		socket, err := net.ListenUDP("udp", nil)
 		s.mu.Lock()

@@ -42,6 +42,7 @@ type Config struct {
 	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
 
 	Edge      string // the edge's host:port; default: no tunnel
+	WebSocket string // the edge's host:port where UDP is blocked; default: Edge
 	Metered   bool   // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
 	CAFile    string // PEM of the CA that signs the edge's certificate; needed with Edge
 	TokenFile string // the token that the edge knows this sidecar by; needed with Edge
@@ -232,7 +233,7 @@ func (s *Sidecar) openTunnel(key []byte) error {
 		return err
 	}
 	s.tunnel = &tunnel.Client{
-		Edge: s.config.Edge, TLS: tls, Token: token, Instance: id, Sink: s.table,
+		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: tls, Token: token, Instance: id, Sink: s.table,
 		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
 		Metered: s.config.Metered, Logger: s.log,
 	}
