@@ -87,6 +87,27 @@ func TestACustomerPaysAndEveryScreenSaysSo(t *testing.T) {
 	s.tillIs("SUCCESS")
 }
 
+func TestTheTillAsksWhetherACustomerHasPaidTwice(t *testing.T) {
+	s := openShop(t, "sale-twice")
+	s.pay(1234)
+	s.typePIN("2580")
+	s.tillIs("SUCCESS")
+	data := s.session(t, "sale-twice")["data"].(map[string]any)
+	if status, answer := call(t, "POST", s.Callback, stkCallback(data, 0, "ok", "UJ2AB12CD8", 1234)); status != 200 {
+		t.Fatalf("the edge answered %d %v", status, answer)
+	}
+	s.till.shows("the doubt", `document.querySelector('[data-testid=newest]')?.dataset.doubt === 'paid_twice'`)
+	for _, words := range []string{"Paid twice?", "two receipts"} {
+		if newest := s.till.text("[data-testid=newest]"); !strings.Contains(newest, words) {
+			t.Errorf("the till shows %q, want it to say %q", newest, words)
+		}
+	}
+	if row := s.till.text("[data-testid=row]"); !strings.Contains(row, "Paid twice?") {
+		t.Errorf("its list shows %q", row)
+	}
+	s.till.picture()
+}
+
 func TestACustomerCancelsAndPaysAgainOnTheSamePage(t *testing.T) {
 	s := openShop(t, "sale-2")
 	s.pay(50)

@@ -122,7 +122,7 @@ func TestContrast(t *testing.T) {
 	}
 
 	// The field of the newest payment, in each state.
-	fields := regexp.MustCompile(`\n( *)\.newest\[data-status="([A-Z]+)"\] \{ (--field[^}]*)\}`).FindAllStringSubmatch(css, -1)
+	fields := regexp.MustCompile(`\n( *)\.newest(?::is\()?\[data-status="([A-Z]+)"\](?:, \[data-doubt\]\))? \{ (--field[^}]*)\}`).FindAllStringSubmatch(css, -1)
 	if len(fields) != 8 {
 		t.Fatalf("found %d states of the till's newest payment, want four in each scheme", len(fields))
 	}

@@ -186,6 +186,7 @@ function newest() {
     if (newestShown !== kind) {
       newestShown = kind;
       box.dataset.status = "";
+      delete box.dataset.doubt;
       box.replaceChildren(at("empty-view").content.cloneNode(true));
       part(box, "mark").replaceWith(mark("none"));
     }
@@ -194,11 +195,13 @@ function newest() {
     return;
   }
   const { data } = entry;
-  const key = `${data.paymentId} ${data.status}`;
+  const key = `${data.paymentId} ${data.status} ${data.doubt ?? ""}`;
   if (newestShown !== key) {
     newestShown = key;
     box.dataset.status = data.status;
     box.dataset.payment = data.paymentId;
+    if (data.doubt) box.dataset.doubt = data.doubt;
+    else delete box.dataset.doubt;
     box.replaceChildren(at("newest-view").content.cloneNode(true));
     part(box, "mark").replaceWith(mark(shapeOf[data.status]));
   }
@@ -206,8 +209,8 @@ function newest() {
   put(box, "word", word(`till.${data.status}`));
   put(box, "amount", data.amount == null ? "–" : money(data.amount));
   box.querySelector(".sum").classList.toggle("long", part(box, "amount").textContent.length > 7);
-  put(box, "do", data.status === "UNKNOWN" ? word("till.unknown.do") : "");
-  part(box, "do").hidden = data.status !== "UNKNOWN";
+  put(box, "do", warning(data));
+  part(box, "do").hidden = !warning(data);
   put(box, "reason", sentence(data));
   box.querySelector(".reason").hidden = !part(box, "do").textContent && !part(box, "reason").textContent;
   put(box, "reference", data.accountReference || word("till.noreference"));
@@ -222,10 +225,17 @@ function newest() {
   put(box, "asof", updates?.lastHeard ? word("till.asof", { time: clock(updates.lastHeard, true) }) : "");
 }
 
+// What the cashier must not do, in a few words.
+function warning(data) {
+  if (["suspect", "large", "paid_twice"].includes(data.doubt)) return word(`till.${data.doubt}.do`);
+  return data.status === "UNKNOWN" ? word("till.unknown.do") : "";
+}
+
 // What the cashier is to know and do. What is paid and checked needs no sentence. A payment without ids cannot be asked
 // about: then nothing is promised.
 function sentence(data) {
   const told = whole((lang === "sw" && data.reasonSw) || data.reason || "");
+  if (data.doubt) return told;
   if (data.status === "SUCCESS") return data.amountChecked === false ? word("till.unchecked") : "";
   if (data.status === "PENDING") return word("till.pending.do");
   if (data.status === "UNKNOWN") return word(data.merchantRequestId || data.checkoutRequestId ? "till.unknown.asking" : "till.unknown.unasked");
@@ -303,7 +313,7 @@ function draw({ data, at: when }) {
   part(row, "reference").classList.toggle("absent", !data.accountReference);
   if (data.mpesaReceiptNumber) showReceipt(part(row, "receipt"), data.mpesaReceiptNumber);
   put(row, "phone", data.phoneNumber ? phone(data.phoneNumber) : "");
-  put(row, "why", data.status === "UNKNOWN" ? word("till.unknown.do") : "");
+  put(row, "why", warning(data));
   return row;
 }
 
@@ -325,7 +335,7 @@ function announce(data) {
   const facts = [
     word(`till.${data.status}`), data.amount == null ? "" : `KES ${money(data.amount)}`, data.accountReference,
     data.mpesaReceiptNumber && spelled(data.mpesaReceiptNumber),
-    data.status === "UNKNOWN" && word("till.unknown.do"), sentence(data),
+    warning(data), sentence(data),
   ];
   at("announce").textContent = facts.filter(Boolean).join(", ");
 }
