@@ -16,8 +16,8 @@ var mayImport = map[string][]string{
 	"cmd/chaos":      {"client"},                                  // a judge from outside: it knows no more of Hodi than an app does
 	"cmd/hodi/bench": {"sync/correlate", "tunnel", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
 	"daemon/console": {},                                          // the operator's socket, the same in both daemons
-	"daemon/backup":  {},
-	"daemon/salvage": {}, // what both daemons do when a disk has failed their database
+	"daemon/backup":  {"daemon/salvage"},                          // how a name is made durable
+	"daemon/salvage": {},                                          // what both daemons do when a disk has failed their database
 	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "systemd"},
 	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},

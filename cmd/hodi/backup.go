@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/backup"
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/urfave/cli/v2"
 )
@@ -74,6 +75,9 @@ func writeBackup(c *cli.Context, of string, write func(io.Writer) (backup.About,
 		return fmt.Errorf("%s backup: %s is there already: name another, or say --overwrite", of, path)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // which makes it 0600
+	if wrong := (*fs.PathError)(nil); errors.As(err, &wrong) {                // of a name that nobody gave
+		return fmt.Errorf("%s backup: %s cannot be made: %w", of, path, wrong.Err)
+	}
 	if err != nil {
 		return fmt.Errorf("%s backup: %w", of, err)
 	}
@@ -94,25 +98,13 @@ func writeBackup(c *cli.Context, of string, write func(io.Writer) (backup.About,
 		err = os.Rename(f.Name(), path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = salvage.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("%s backup: %w", of, err)
 	}
 	fmt.Fprintf(c.App.Writer, "%s  %s  (a secret: the keys are in it)\n", path, bytesText(size))
 	return nil
-}
-
-// syncDir makes a file's name durable. Windows has no call for that, and does it by itself.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func isTerminal(f *os.File) bool {

@@ -249,6 +249,12 @@ func TestABackupIsThereWholeOrNotAtAll(t *testing.T) {
 	}
 	s.refuses("cut off", "edge", "restore", "--data", "fresh", "torn.tar")
 	s.refuses("hodi edge restore takes it", "sidecar", "restore", "--data", "fresh-sidecar", "copy.tar")
+	for _, refused := range []string{"fresh", "fresh-sidecar"} {
+		if _, err := os.Stat(filepath.Join(s.dir, refused)); !os.IsNotExist(err) {
+			t.Errorf("a restore that was refused left the folder %s behind (%v)", refused, err)
+		}
+	}
+	s.refuses("nowhere/copy.tar cannot be made: no such file", "edge", "backup", "--data", "edge", "nowhere/copy.tar")
 
 	// The machine moves: the sidecar finds the same edge in the same place.
 	s.hodi("edge", "restore", "--data", "moved", "copy.tar")

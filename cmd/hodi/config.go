@@ -48,6 +48,10 @@ type edgeSettings struct {
 	SourceRanges   []string `toml:"source-ranges"`
 	TrustedProxies []string `toml:"trusted-proxies"`
 	ProxyProtocol  bool     `toml:"proxy-protocol"`
+
+	KeepDelivered   int `toml:"keep-delivered"`   // days
+	KeepUndelivered int `toml:"keep-undelivered"` // days
+	Hold            int `toml:"hold"`             // MiB
 }
 
 type sidecarSettings struct {

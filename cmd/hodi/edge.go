@@ -28,7 +28,7 @@ func edgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 			debugFlag(),
-		}, slices.Concat(acmeFlags(), sourceFlags())...),
+		}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags())...),
 		Action: runEdge,
 		Subcommands: append([]*cli.Command{
 			{
@@ -104,6 +104,7 @@ func runEdge(c *cli.Context) error {
 	overBool(c, "plain-http", &s.PlainHTTP)
 	overACME(c, &s)
 	overSource(c, &s)
+	overLimits(c, &s)
 	if s.TunnelListen == "" {
 		s.TunnelListen = s.Listen
 	}
@@ -114,7 +115,11 @@ func runEdge(c *cli.Context) error {
 	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
 		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
-	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Logger: logger}
+	limits, err := s.limits()
+	if err != nil {
+		return err
+	}
+	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, Logger: logger}
 	if err := setSource(&config, s, logger); err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 )
 
@@ -44,18 +43,6 @@ const (
 	sumsFile  = "SHA256SUMS"
 	smallFile = 1 << 20 // no file but the database is larger
 )
-
-// syncDir makes sure that what a folder names is on the disk. Windows has no such call and does it by itself.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // move renames a file, or does nothing where there is none.
 func move(from, to string) error {

@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/hodihq/hodi/daemon/salvage"
 )
 
 // Restoring goes through two folders within the daemon's own, so that a power cut leaves the old state or the new one,
@@ -37,6 +40,23 @@ type Restored struct {
 	About About
 	Aside string   // the folder with what was there before; "" if nothing was
 	Extra []string // the State's Extra files that there are now, by name
+}
+
+// Vacate is to be called before a restore makes dir and takes the lock in it, and what it returns once the lock is given
+// back: if the restore was refused and there was no such folder before, there is none again.
+func Vacate(dir, lock string) func(refused *error) {
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return func(*error) {}
+	}
+	return func(refused *error) {
+		if *refused == nil {
+			return
+		}
+		if list, err := os.ReadDir(dir); err == nil && (len(list) == 0 || len(list) == 1 && list[0].Name() == lock) {
+			os.Remove(filepath.Join(dir, lock))
+			os.Remove(dir)
+		}
+	}
 }
 
 // Restore puts the state of a backup into dir, whose lock the caller holds. It touches nothing there until it has read all
@@ -90,7 +110,7 @@ func (s State) restore(ctx context.Context, dir string, r io.Reader, renew func(
 	if err := os.Rename(here, filepath.Join(dir, unpacked)); err != nil { // from here on there is no way back
 		return done, err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := salvage.SyncDir(dir); err != nil {
 		return done, err
 	}
 	done.Aside, err = s.install(dir)
@@ -202,7 +222,7 @@ func (s State) settle(dir, here string, names []string) error {
 			return err
 		}
 	}
-	return syncDir(here)
+	return salvage.SyncDir(here)
 }
 
 // Finish moves a restored state into place, if a power cut came between. A daemon calls it before it opens its state,
@@ -247,7 +267,7 @@ func (s State) install(dir string) (aside string, err error) {
 				return "", err
 			}
 		}
-		if err := errors.Join(syncDir(aside), syncDir(dir)); err != nil {
+		if err := errors.Join(salvage.SyncDir(aside), salvage.SyncDir(dir)); err != nil {
 			return "", err
 		}
 	}
@@ -259,5 +279,5 @@ func (s State) install(dir string) (aside string, err error) {
 	if err := os.Remove(from); err != nil {
 		return "", err
 	}
-	return aside, syncDir(dir)
+	return aside, salvage.SyncDir(dir)
 }

@@ -34,6 +34,7 @@ func Backup(ctx context.Context, dir, who, version string, w io.Writer) (backup.
 // Restore puts what Backup wrote into dir, where no edge may run. A state that is there is moved aside if replace says
 // so. who is for the audit. Sidecars that have seen more than the backup holds miss nothing that comes from now on: the journal has a new epoch.
 func Restore(ctx context.Context, dir, who string, r io.Reader, replace bool) (done backup.Restored, err error) {
+	defer backup.Vacate(dir, lockFile)(&err)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return done, fmt.Errorf("edge: restore: %w", err)
 	}

@@ -28,6 +28,7 @@ import (
 // The files in Dir.
 const (
 	databaseFile = "edge.db"
+	lockFile     = "lock"
 	caFile       = "ca.crt"
 	caKeyFile    = "ca.key"
 	resetKeyFile = "reset.key"
@@ -207,7 +208,7 @@ func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
 
 // lock keeps a second edge out of the folder.
 func lock(dir string) (*flock.Flock, error) {
-	l := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
+	l := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock %s (a network file system may not be able to; use a disk of this machine): %w", dir, err)

@@ -148,7 +148,7 @@ func Replace(path, stamp string) (aside string, err error) {
 	if err := os.Rename(fresh, path+freshMark+stamp); err != nil {
 		return "", err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := SyncDir(filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	return path + asideMark + stamp, Finish(path)
@@ -176,7 +176,7 @@ func Finish(path string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // Aside moves a damaged database aside, with its log.
@@ -186,7 +186,7 @@ func Aside(path, stamp string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := SyncDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 	}
@@ -235,11 +235,11 @@ func WriteFile(path string, b []byte) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-// syncDir makes names durable, where folders can be synced.
-func syncDir(dir string) error {
+// SyncDir makes the names in a folder durable. Windows has no call for that, and does it by itself.
+func SyncDir(dir string) error {
 	if os.PathSeparator == '\\' {
 		return nil
 	}

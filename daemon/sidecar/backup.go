@@ -36,6 +36,7 @@ func Backup(ctx context.Context, c Config, version string, w io.Writer) (backup.
 // so. The edge shows what came since; subscribers who know of more than the backup holds are told the present state: the
 // events have a new epoch.
 func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done backup.Restored, err error) {
+	defer backup.Vacate(dir, lockFile)(&err)
 	lock, err := lockDir(dir)
 	if err != nil {
 		return done, fmt.Errorf("sidecar: restore: %w", err)
