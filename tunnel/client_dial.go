@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -282,13 +283,14 @@ func (r *race) schedule(a *attempt) (within, wait time.Duration) {
 
 func (r *race) failed(a *attempt) {
 	c, l := r.client, a.lane
-	if c.down(a.err); l.err == nil || withoutOurPort(l.err) != withoutOurPort(a.err) {
+	if l.err == nil || withoutOurPort(l.err) != withoutOurPort(a.err) {
 		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
 	}
 	l.err = a.err
 	if errors.Is(a.err, errStranger) {
 		c.strange()
 	}
+	c.down(r.reason())
 	if l.silent++; !errors.Is(a.err, errSilent) {
 		l.silent = 0
 	}
@@ -300,6 +302,15 @@ func (r *race) failed(a *attempt) {
 	if !a.voice.heard.Load() && !r.udp.promising() {
 		r.beginWeb()
 	}
+}
+
+// reason is why there is no link: what the last try of each kind has met, for either may be what somebody can mend.
+func (r *race) reason() error {
+	if r.udp.err == nil || r.web.err == nil {
+		return cmp.Or(r.udp.err, r.web.err)
+	}
+	bare := func(err error) string { return strings.TrimPrefix(err.Error(), "tunnel: ") }
+	return fmt.Errorf("tunnel: QUIC: %s; and %s", bare(r.udp.err), bare(r.web.err))
 }
 
 // withoutOurPort is what an error says, but for the port that the system gave to this try ("192.0.2.7:51234->..."): by it

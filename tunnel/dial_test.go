@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,17 @@ type unreachable struct{ *socket }
 
 func (u *unreachable) WriteTo(_ []byte, to net.Addr) (int, error) {
 	return 0, &net.OpError{Op: "write", Net: "udp", Source: u.LocalAddr(), Addr: to, Err: errors.New("network is unreachable")}
+}
+
+func TestWhereNothingLeadsToTheEdgeTheStatusSaysWhatEachWayHasMet(t *testing.T) {
+	inWorld(t, func(w *world) {
+		c := w.sidecar("duka", newSink()) // and no edge
+		w.soon(time.Minute, "both reasons", func() bool {
+			why := c.Status().LastError
+			return strings.HasPrefix(why, "tunnel: QUIC: dial ") && strings.Contains(why, "the edge does not answer; and dial ") && strings.Contains(why, "over WebSocket: ")
+		})
+		c.stop()
+	})
 }
 
 func TestATryThatTheEdgeHasAnsweredIsGivenTime(t *testing.T) {
