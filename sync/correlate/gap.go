@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -79,10 +80,7 @@ func (t *Table) gaps(ctx context.Context) (list []Gap, err error) {
 	if len(found) == 0 {
 		return nil, nil
 	}
-	journals, err := t.journals(ctx)
-	if err != nil {
-		return nil, err
-	}
+	journals := t.journals()
 	for _, r := range found {
 		g := Gap{Found: instant(r.found)}
 		older := journals.before(r.epoch)
@@ -96,11 +94,11 @@ func (t *Table) gaps(ctx context.Context) (list []Gap, err error) {
 			if began := instant(int64(r.epoch)); began.Before(g.Found) {
 				g.To = began // an epoch is when the journal was made
 			}
-			g.From, err = t.came(ctx, older, `seq <= ? ORDER BY seq DESC`, r.last)
+			g.From, err = t.came(ctx, older, `place <= ? ORDER BY place DESC`, r.last)
 		} else {
 			g.Callbacks = r.last - r.first + 1
-			if g.From, err = t.came(ctx, append([]uint64{r.epoch}, older...), `seq < ? ORDER BY seq DESC`, r.first); err == nil {
-				g.To, err = t.came(ctx, []uint64{r.epoch}, `seq > ? ORDER BY seq`, r.last)
+			if g.From, err = t.came(ctx, append([]spot{journals[r.epoch]}, older...), `place < ? ORDER BY place DESC`, r.first); err == nil {
+				g.To, err = t.came(ctx, []spot{journals[r.epoch]}, `place > ? ORDER BY place`, r.last)
 			}
 		}
 		if err != nil {
@@ -117,10 +115,11 @@ func (t *Table) gaps(ctx context.Context) (list []Gap, err error) {
 
 // came is when the first callback that a condition finds came to the edge, in the first of some journals that has one. The
 // callbacks of a journal that went on under another epoch are stored under the epochs at which they came.
-func (t *Table) came(ctx context.Context, epochs []uint64, where string, seq uint64) (time.Time, error) {
-	for _, epoch := range epochs {
+func (t *Table) came(ctx context.Context, of []spot, where string, seq uint64) (time.Time, error) {
+	for _, s := range of {
 		var at int64
-		err := t.read.QueryRowContext(ctx, `SELECT received FROM callbacks WHERE epoch = ? AND kind <> ? AND `+where+` LIMIT 1`, int64(epoch), int(wire.KindLost), int64(seq)).Scan(&at)
+		err := t.read.QueryRowContext(ctx, `SELECT received FROM callbacks WHERE place BETWEEN ? AND ? AND kind <> ? AND `+where+` LIMIT 1`,
+			s.in(), s.in()|(1<<seqBits-1), int(wire.KindLost), s.in()|int64(seq)).Scan(&at)
 		if err == nil {
 			return instant(at), nil
 		}
@@ -131,48 +130,39 @@ func (t *Table) came(ctx context.Context, epochs []uint64, where string, seq uin
 	return time.Time{}, nil
 }
 
-// journals is how far each journal was applied.
-type journals map[uint64]uint64
+// journals is how far each journal was applied, by its epoch.
+type journals map[uint64]spot
 
-func (t *Table) journals(ctx context.Context) (journals, error) {
-	rows, err := t.read.QueryContext(ctx, `SELECT epoch, seq FROM cursors`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+func (t *Table) journals() journals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	all := make(journals)
-	for rows.Next() {
-		var epoch, seq int64
-		if err := rows.Scan(&epoch, &seq); err != nil {
-			return nil, err
-		}
-		if uint64(epoch) != t.direct() {
-			all[uint64(epoch)] = uint64(seq)
+	for epoch, s := range t.spot {
+		if epoch != t.direct() {
+			all[epoch] = s
 		}
 	}
-	return all, rows.Err()
+	return all
 }
 
 // before is the journals that are older than one, the newest first.
-func (j journals) before(epoch uint64) []uint64 {
-	var list []uint64
-	for e := range j {
+func (j journals) before(epoch uint64) (list []spot) {
+	for _, e := range slices.Backward(slices.Sorted(maps.Keys(j))) {
 		if e < epoch {
-			list = append(list, e)
+			list = append(list, j[e])
 		}
 	}
-	slices.Sort(list)
-	slices.Reverse(list)
 	return list
 }
 
 // sameJournal reports whether a journal turned out to be the one before it under another epoch: it came past the entry up
 // to which that one had been applied, and what it showed by that number was not new.
 func (t *Table) sameJournal(ctx context.Context, epoch, seq uint64, all journals) (bool, error) {
-	if seq == 0 || all[epoch] < seq {
+	s := all[epoch]
+	if seq == 0 || s.seq < seq {
 		return false, nil
 	}
 	var n int
-	err := t.read.QueryRowContext(ctx, `SELECT count(*) FROM callbacks WHERE epoch = ? AND seq = ?`, int64(epoch), int64(seq)).Scan(&n)
+	err := t.read.QueryRowContext(ctx, `SELECT count(*) FROM callbacks WHERE place = ?`, s.in()|int64(seq)).Scan(&n)
 	return n == 0, err
 }
