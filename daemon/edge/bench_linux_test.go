@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -50,52 +52,75 @@ func BenchmarkStored(b *testing.B) {
 				e.Close()
 			}()
 
-			body := strings.Repeat("b", 420)
-			request := fmt.Appendf(nil, "POST %s/%s HTTP/1.1\r\nHost: hooks.example\r\nUser-Agent: Apache-HttpClient/4.5.5 (Java/1.8.0_181)\r\nAccept-Encoding: gzip,deflate\r\n"+
-				"Content-Type: application/json;charset=UTF-8\r\nBusinessShortCode: 174379\r\nContent-Length: %d\r\n\r\n%s", path(registered.CallbackURL), strings.Repeat("0", 64), len(body), body)
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			var all sync.WaitGroup
-			var mu sync.Mutex
-			var took []time.Duration
-			before := processorTime(b)
-			b.ReportAllocs()
-			b.ResetTimer()
-			for range connections {
-				conn, err := net.Dial("tcp", c.HTTP.Addr().String())
-				if err != nil {
-					b.Fatal(err)
-				}
-				all.Go(func() {
-					defer conn.Close()
-					var mine []time.Duration
-					answer := make([]byte, 4<<10)
-					for left.Add(-1) >= 0 {
-						began := time.Now()
-						if _, err := conn.Write(request); err != nil {
-							b.Error(err)
-							return
-						}
-						n, err := io.ReadAtLeast(conn, answer, len("HTTP/1.1 200"))
-						if err != nil || string(answer[:12]) != "HTTP/1.1 200" {
-							b.Errorf("answered %q, %v", answer[:n], err)
-							return
-						}
-						mine = append(mine, time.Since(began))
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					took = append(took, mine...)
-				})
-			}
-			all.Wait()
-			b.StopTimer()
-			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+			post(b, c.HTTP.Addr().String(), path(registered.CallbackURL), connections)
 		})
 	}
+}
+
+// BenchmarkBare measures what net/http alone costs for the same requests: a server that reads them and answers 200, with the
+// timeouts of an edge.
+func BenchmarkBare(b *testing.B) {
+	for _, connections := range []int{1, 64} {
+		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.ReadFull(r.Body, make([]byte, r.ContentLength))
+				w.Header().Set("Content-Type", "application/json")
+				io.WriteString(w, `{"ResultCode":0,"ResultDesc":"Accepted"}`)
+			}))
+			s.Config.ReadTimeout, s.Config.WriteTimeout, s.Config.IdleTimeout = 10*time.Second, 30*time.Second, 75*time.Second
+			s.Start()
+			defer s.Close()
+			post(b, s.Listener.Addr().String(), "/c/bare", connections)
+		})
+	}
+}
+
+// post posts b.N callbacks to an address.
+func post(b *testing.B, address, path string, connections int) {
+	body := strings.Repeat("b", 420)
+	request := fmt.Appendf(nil, "POST %s/%s HTTP/1.1\r\nHost: hooks.example\r\nUser-Agent: Apache-HttpClient/4.5.5 (Java/1.8.0_181)\r\nAccept-Encoding: gzip,deflate\r\n"+
+		"Content-Type: application/json;charset=UTF-8\r\nBusinessShortCode: 174379\r\nContent-Length: %d\r\n\r\n%s", path, strings.Repeat("0", 64), len(body), body)
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var took []time.Duration
+	before := processorTime(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range connections {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all.Go(func() {
+			defer conn.Close()
+			var mine []time.Duration
+			answer := make([]byte, 4<<10)
+			for left.Add(-1) >= 0 {
+				began := time.Now()
+				if _, err := conn.Write(request); err != nil {
+					b.Error(err)
+					return
+				}
+				n, err := io.ReadAtLeast(conn, answer, len("HTTP/1.1 200"))
+				if err != nil || string(answer[:12]) != "HTTP/1.1 200" {
+					b.Errorf("answered %q, %v", answer[:n], err)
+					return
+				}
+				mine = append(mine, time.Since(began))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, mine...)
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
 
 func processorTime(b *testing.B) time.Duration {

@@ -640,6 +640,35 @@ func BenchmarkAppendAlone(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*999/1000].Microseconds()), "p99.9-us")
 }
 
+// BenchmarkRowAlone is what of that is SQLite's and the disk's: one row, one commit.
+func BenchmarkRowAlone(b *testing.B) {
+	dsn, err := journal.DataSource(filepath.Join(b.TempDir(), "row.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("CREATE TABLE row (id INTEGER PRIMARY KEY, total INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER) STRICT"); err != nil {
+		b.Fatal(err)
+	}
+	insert, err := db.Prepare("INSERT INTO row (total, data, crc) VALUES (?, ?, ?)")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer insert.Close()
+	data := bytes.Repeat([]byte("d"), 800)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := insert.Exec(1, data, 2); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // A kill does not show whether a commit waited for the disk: only a power cut would.
 func TestEveryCommitWaitsForTheDisk(t *testing.T) {
 	j := open(t, t.TempDir(), journal.Limits{}, nil)
