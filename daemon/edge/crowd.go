@@ -10,6 +10,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 )
 
 // crowd is those on the TCP port of whom nobody knows yet whether they have any business here: they have not posted to a
@@ -31,6 +32,7 @@ type crowd struct {
 	friends, strangers *list.List // of *guest, the oldest first
 	from               map[netip.Addr]*list.List
 	posted             *lru.Cache[netip.Addr, struct{}]
+	pace               *lru.Cache[netip.Addr, *rate.Limiter] // of strangers' handshakes
 }
 
 const (
@@ -38,6 +40,10 @@ const (
 	maxFrom   = 256             // of strangers, from one address
 	patience  = 2 * time.Second // for which nobody is sent away for another's sake
 	maxPosted = 4096            // addresses that are remembered
+	maxPaced  = 4096            // and those whose handshakes are counted
+
+	handshakes     = 10  // of strangers of one address, in a second
+	handshakesOnce = 100 // and of those that come at once
 )
 
 func newCrowd(familiar func(netip.Addr) bool) *crowd {
@@ -45,7 +51,11 @@ func newCrowd(familiar func(netip.Addr) bool) *crowd {
 	if err != nil { // of a size below one
 		panic(err)
 	}
-	return &crowd{familiar: familiar, size: maxCrowd, share: maxFrom, friends: list.New(), strangers: list.New(), from: make(map[netip.Addr]*list.List), posted: posted}
+	pace, err := lru.New[netip.Addr, *rate.Limiter](maxPaced)
+	if err != nil {
+		panic(err)
+	}
+	return &crowd{familiar: familiar, pace: pace, size: maxCrowd, share: maxFrom, friends: list.New(), strangers: list.New(), from: make(map[netip.Addr]*list.List), posted: posted}
 }
 
 var errCrowded = errors.New("too many who have not said what they want")
@@ -144,6 +154,21 @@ func (c *crowd) known(g *guest) {
 	}
 	c.remove(g)
 	c.posted.Add(g.address, struct{}{})
+}
+
+// mayShake counts a handshake of g, and says whether its address has not had too many.
+func (c *crowd) mayShake(g *guest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g.friend {
+		return true
+	}
+	l, ok := c.pace.Get(g.address)
+	if !ok {
+		l = rate.NewLimiter(handshakes, handshakesOnce)
+		c.pace.Add(g.address, l)
+	}
+	return l.Allow()
 }
 
 // count is how many stand there.

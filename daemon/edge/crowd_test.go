@@ -200,3 +200,43 @@ func TestAFloodIsToldInAFewLines(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAddressThatOnlyShakesHandsIsHeldBack(t *testing.T) {
+	conf, _ := public(t)
+	inTimeWith(t, edge.Config{TLS: conf}, func(w *world, http *pipes) {
+		ask := func(from, name string) (answered bool, took time.Duration) {
+			began := time.Now()
+			c := tls.Client(http.dialFrom(from), &tls.Config{InsecureSkipVerify: true, ServerName: name})
+			io.WriteString(c, "GET /c/none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			b, _ := io.ReadAll(c)
+			c.Close()
+			return len(b) > 0, time.Since(began)
+		}
+		refused := 0
+		for range 110 {
+			if ok, took := ask("203.0.113.9:1", publicName); !ok {
+				if refused++; took < time.Second {
+					w.Fatalf("it is sent away after %v, and comes again at once", took)
+				}
+			}
+		}
+		if refused == 0 {
+			w.Error("nobody is sent away")
+		}
+		if ok, took := ask("203.0.113.8:1", publicName); !ok || took > time.Second {
+			w.Error("its neighbour is sent away, too")
+		}
+		if ok, took := ask("203.0.113.9:1", "tunnel.hodi.internal"); !ok || took > time.Second {
+			w.Error("a sidecar of the same address is sent away, too")
+		}
+		time.Sleep(time.Minute)
+		if !w.postOn(http.dialFrom("203.0.113.9:1"), true) {
+			w.Error("a minute later it is still sent away")
+		}
+		for range 110 { // and from now on it is known for its callbacks
+			if ok, _ := ask("203.0.113.9:1", publicName); !ok {
+				w.Fatal("an address that has brought a callback is sent away")
+			}
+		}
+	})
+}

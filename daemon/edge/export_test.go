@@ -76,3 +76,9 @@ func Hasty(a *ACME) *ACME {
 
 // Look has the files of the certificate looked at, as they are every few seconds.
 func (e *Edge) Look() { e.keeper.(*fileKeeper).look(time.Now()) }
+
+// Crowded is how many strangers there are.
+func (e *Edge) Crowded() int {
+	_, n := e.port.crowd.count()
+	return n
+}

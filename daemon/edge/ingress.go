@@ -28,6 +28,8 @@ const (
 	smallBody = 4 << 10 // room for so much is made at once: all that Daraja sends is smaller
 	maxHeader = 64 << 10
 
+	maxStreams = 100 // in a connection over HTTP/2
+
 	readWithin   = 10 * time.Second // header and body, of the connection or of the first byte of a further request
 	storeWithin  = 10 * time.Second // of the body
 	answerWithin = 10 * time.Second // of the storing
@@ -86,6 +88,11 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 	}
 	if g := guestOf(r.Context()); g != nil {
 		g.crowd.known(g)
+	}
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// There may have been a Content-Length, too, which net/http has dropped, and which a proxy may have gone by. What the two
+		// disagree about must not be taken for the next request.
+		w.Header().Set("Connection", "close")
 	}
 	body, err := readBody(w, r)
 	if err != nil {
@@ -262,6 +269,7 @@ func newServer(h http.Handler, log *slog.Logger) *server {
 		WriteTimeout:   readWithin + storeWithin + answerWithin,
 		IdleTimeout:    idleFor,
 		MaxHeaderBytes: maxHeader - 4096, // net/http allows 4096 bytes more than it is told
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: maxBody},
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState: func(c net.Conn, state http.ConnState) {

@@ -43,6 +43,7 @@ type port struct {
 	ended  bool
 	inside sync.WaitGroup
 	empty  chan struct{} // closed when serve has returned
+	ending chan struct{} // closed when stop is called
 }
 
 // When the port is stopped, those who had come before are still let in: they were told that they are connected, and
@@ -55,7 +56,10 @@ const (
 
 const recordHandshake = 0x16 // the first byte of TLS, and of no HTTP
 
-var errNoName = errors.New("there is no certificate for this name")
+var (
+	errNoName = errors.New("there is no certificate for this name")
+	errHasty  = errors.New("too many handshakes, and never a callback")
+)
 
 // newPort makes the port. public is nil where callbacks come without TLS.
 func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *sources, k *clerk, log *slog.Logger) *port {
@@ -63,7 +67,11 @@ func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *source
 		public = public.Clone()
 		public.MinVersion = max(public.MinVersion, tls.VersionTLS12) // TLS 1.0 for lack of a word is not what anybody wants
 	}
+	var p *port
 	choose := func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if !isTunnel(hello.ServerName) && public != nil && !p.unhurried(hello.Conn) {
+			return nil, errHasty
+		}
 		switch {
 		case isTunnel(hello.ServerName):
 			return tunnel, nil
@@ -76,11 +84,12 @@ func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *source
 		}
 		return public, nil
 	}
-	return &port{
+	p = &port{
 		listener: l, plain: public == nil, proxied: proxied, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose},
 		sources: s, crowd: newCrowd(s.friendly), clerk: k, log: log, gate: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[*guest]bool), empty: make(chan struct{}),
+		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[*guest]bool), empty: make(chan struct{}), ending: make(chan struct{}),
 	}
+	return p
 }
 
 func isTunnel(name string) bool { return strings.EqualFold(name, wire.ServerName) }
@@ -132,6 +141,7 @@ func (p *port) stop() {
 	p.mu.Lock()
 	p.ended = true
 	p.mu.Unlock()
+	close(p.ending)
 	if !p.expire(time.Now()) {
 		p.listener.Close()
 	}
@@ -252,6 +262,26 @@ func (p *port) shake(t *tls.Conn, g *guest) error {
 		}()
 	}
 	return t.HandshakeContext(context.Background()) // g has a deadline, and stop closes it
+}
+
+// unhurried holds a stranger's hand for a while if too many from its address have shaken ours lately, and says then that
+// it shall go. Nothing was calculated for it yet, and while it waits it takes one of the places of its address: so those who
+// are not known for callbacks come no faster than the places are emptied, however fast they try.
+func (p *port) unhurried(c net.Conn) bool {
+	g, ok := c.(*guest)
+	if !ok || p.crowd.mayShake(g) {
+		return true
+	}
+	p.clerk.note("handshakes refused: too many from an address that never brought a callback", "port", g.RemoteAddr().String())
+	<-p.gate
+	defer func() { p.gate <- struct{}{} }()
+	pause := time.NewTimer(patience)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-p.ending:
+	}
+	return false
 }
 
 func (p *port) handOver(c net.Conn, to *hall) {

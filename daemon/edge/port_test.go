@@ -26,7 +26,7 @@ import (
 const publicName = "hooks.shop.example"
 
 // public is what TLS is with a certificate for publicName, and who trusts it.
-func public(t *testing.T) (*tls.Config, *x509.CertPool) {
+func public(t testing.TB) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
