@@ -81,7 +81,12 @@ func TestATillTellsOfWhatNeverCameUntilSomebodyHasLookedAfterIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	startDev(t, dir, &before, quick...)
+	d = startDev(t, dir, &before, quick...)
+	eventually(t, "the sidecar to know of it", func() bool {
+		_, is := call(t, "GET", d.Sidecar+"/status", nil)
+		gaps, _ := is["gaps"].([]any)
+		return len(gaps) == 1
+	})
 	till.do(reload)
 	till.shows("what never came", `document.querySelector('[data-testid=gap]').checkVisibility()`)
 	if text := till.text("[data-testid=gap]"); !strings.Contains(text, "between") || !strings.Contains(text, "statement") {
