@@ -27,6 +27,9 @@ import (
 // WebSocket they begin together. One over WebSocket that finishes has shown that the edge is there, and gives QUIC a last
 // chance.
 //
+// An edge that is crowded asks a try to come again with a proof of where it is. Then one is enough, and it is given time:
+// three from each sidecar would be three times the handshakes for an edge that has too many of them.
+//
 // Where a round trip takes longer than a try is given, none would ever succeed. So when as many as run at a time have
 // ended without a word, one of the places is for tries that are given more, and the others make up for it.
 const (
@@ -37,6 +40,8 @@ const (
 	tryHope    = time.Second             // from the answer to a try to the next try
 	tryLong    = 6 * time.Second         // for that of one try at a time, when others were silent
 	tryShort   = time.Second             // for that of the others then
+
+	tryAlone = 3 * time.Second // to the next one, from the answer of an edge that is crowded
 
 	webAfter   = 2500 * time.Millisecond // from the answer to a try over QUIC: for networks that let first packets through and no others
 	lastChance = 300 * time.Millisecond  // for QUIC to be answered, when it is not known to be blocked
@@ -56,6 +61,7 @@ const (
 var (
 	errSilent  = errors.New("the edge does not answer")
 	errRefused = errors.New("UDP is refused")
+	errSpared  = errors.New("the edge is crowded, and another try goes on")
 )
 
 // lane is the tries of one kind, in one race.
@@ -63,6 +69,7 @@ type lane struct {
 	try     func(ctx context.Context, v *voice, within time.Duration) (conn, error)
 	begun   bool
 	hoping  bool // a try has been answered: no other begins for a while
+	alone   bool // and the others were given up
 	due     *time.Timer
 	next    <-chan time.Time // nil: not begun, or all places are taken
 	running map[*attempt]bool
@@ -75,14 +82,16 @@ type attempt struct {
 	lane  *lane
 	long  bool
 	voice voice
+	spare context.CancelCauseFunc
 	conn  conn
 	err   error
 }
 
 // voice is whether anything came back.
 type voice struct {
-	heard atomic.Bool
-	first chan struct{} // is told of the first time; nil: nobody is
+	heard   atomic.Bool
+	crowded atomic.Bool   // it was a request to show where we are
+	first   chan struct{} // is told of the first time; nil: nobody is
 }
 
 func (v *voice) hear() {
@@ -183,7 +192,7 @@ func (r *race) run(ctx context.Context) (conn, error) {
 			}
 		case a := <-r.results:
 			delete(a.lane.running, a)
-			if a.err != nil && ctx.Err() == nil {
+			if a.err != nil && ctx.Err() == nil && !errors.Is(a.err, errSpared) {
 				r.failed(a)
 			}
 			if won := r.won(a); won != nil {
@@ -236,12 +245,15 @@ func (r *race) start(l *lane) {
 		l.due.Reset(wait)
 		return
 	}
-	l.hoping = false
-	a, ctx := &attempt{lane: l, voice: voice{first: r.voices}}, r.trying
+	l.hoping, l.alone = false, false
+	a := &attempt{lane: l, voice: voice{first: r.voices}}
+	ctx, spare := context.WithCancelCause(r.trying)
+	a.spare = spare
 	within, wait := r.schedule(a)
 	l.running[a] = true
 	go func() {
 		a.conn, a.err = l.try(ctx, &a.voice, within)
+		spare(nil)
 		r.results <- a
 	}()
 	l.due.Reset(wait)
@@ -250,6 +262,12 @@ func (r *race) start(l *lane) {
 // hope gives a lane of which a try has been answered time for that one: when an edge comes back to many sidecars, what it
 // is busy with is handshakes, and each sidecar needs one.
 func (r *race) hope(l *lane) {
+	if l.calm() {
+		l.due.Reset(tryAlone)
+		l.next = l.due.C
+		r.heard = true
+		r.late.Reset(webAfter + tryAlone)
+	}
 	if l.hoping || !l.promising() {
 		return
 	}
@@ -260,6 +278,30 @@ func (r *race) hope(l *lane) {
 		r.heard = true
 		r.late.Reset(webAfter)
 	}
+}
+
+// calm gives up all tries but one, the furthest, if the edge is crowded. It reports whether it has.
+func (l *lane) calm() bool {
+	var one *attempt
+	crowded := false
+	for a := range l.running {
+		if a.voice.crowded.Load() {
+			crowded = true
+			one = cmp.Or(one, a)
+		} else if a.voice.heard.Load() {
+			one = a
+		}
+	}
+	if !crowded || l.alone {
+		return false
+	}
+	l.hoping, l.alone = true, true
+	for a := range l.running {
+		if a != one {
+			a.spare(errSpared)
+		}
+	}
+	return true
 }
 
 // schedule is how long the try may hear nothing, and when the next one begins.
@@ -296,7 +338,7 @@ func (r *race) failed(a *attempt) {
 	}
 	l.next = l.due.C
 	if l.hoping && !l.promising() {
-		l.hoping = false
+		l.hoping, l.alone = false, false
 		l.due.Reset(between(trySoonest, tryLatest))
 	}
 	if !a.voice.heard.Load() && !r.udp.promising() {

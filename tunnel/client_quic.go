@@ -144,19 +144,21 @@ type udpEar struct {
 
 func (e *udpEar) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	n, err := e.batch.ReadBatch(ms, flags)
-	note(e.voice, err)
+	if err == nil && n > 0 {
+		note(e.voice, ms[0].Buffers[0][:ms[0].N], nil)
+	}
 	return n, err
 }
 
 func (e *udpEar) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	n, oobn, flags, addr, err = e.UDPConn.ReadMsgUDP(b, oob)
-	note(e.voice, err)
+	note(e.voice, b[:n], err)
 	return n, oobn, flags, addr, err
 }
 
 func (e *udpEar) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.UDPConn.ReadFrom(b)
-	note(e.voice, err)
+	note(e.voice, b[:n], err)
 	return n, addr, err
 }
 
@@ -167,7 +169,7 @@ type ear struct {
 
 func (e *ear) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.PacketConn.ReadFrom(b)
-	note(e.voice, err)
+	note(e.voice, b[:n], err)
 	return n, addr, err
 }
 
@@ -186,8 +188,15 @@ func (e *ear) SetWriteBuffer(n int) error {
 	return nil
 }
 
-func note(v *voice, err error) {
-	if err == nil {
-		v.hear()
+func note(v *voice, packet []byte, err error) {
+	if err != nil {
+		return
 	}
+	if !v.heard.Load() && len(packet) > 0 && packet[0]>>4 == longRetry {
+		v.crowded.Store(true)
+	}
+	v.hear()
 }
+
+// longRetry is how a Retry packet of QUIC version 1 begins (RFC 9000, 17.2.5).
+const longRetry = 0b1111

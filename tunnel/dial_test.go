@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -214,6 +215,49 @@ func TestManySidecarsComeAtOnceAndNoneIsRefused(t *testing.T) {
 		e.kill()
 		e = w.edge()
 		w.soon(10*time.Second, "everybody is back", func() bool { return len(e.Links()) == many })
+		for _, c := range sidecars {
+			c.stop()
+		}
+		e.stop()
+	})
+}
+
+func TestWhereTheEdgeIsCrowdedEachSidecarIsOneHandshake(t *testing.T) {
+	inWorld(t, func(w *world) {
+		// All have three tries under way when the first of them is answered, and the others are a little later.
+		const many = 120
+		w.latency = 200 * time.Millisecond
+		began := time.Now()
+		w.delay = func(p simnet.Packet) time.Duration {
+			if passed := time.Since(began); passed < 1300*time.Millisecond && p.From.String() == edgeAddr.String() {
+				return 1300*time.Millisecond + passed/3 - passed
+			}
+			return w.latency
+		}
+		e := w.edge()
+		var sidecars []*sidecar
+		for i := range many {
+			name := fmt.Sprint("duka-", i)
+			w.history.add(name, 1, "")
+			sidecars = append(sidecars, w.sidecar(name, newSink()))
+		}
+		var mu sync.Mutex
+		shaken := make(map[string]bool) // tries to which the edge has shown its certificate
+		w.dropping(func(p simnet.Packet) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(p.Data) > 0 && p.From.String() == edgeAddr.String() && p.Data[0]>>4 != 0b1111 {
+				shaken[p.To.String()] = true
+			}
+			return false
+		})
+		w.soon(10*time.Second, "everybody is there", func() bool { return len(e.Links()) == many })
+		mu.Lock()
+		n := len(shaken)
+		mu.Unlock()
+		if n > many*8/5 { // all tries would be twice as many as sidecars
+			t.Errorf("%d handshakes for %d sidecars", n, many)
+		}
 		for _, c := range sidecars {
 			c.stop()
 		}
