@@ -75,3 +75,15 @@ func SetWall(c *Client, wall func() time.Time) { c.wall = wall }
 
 // Left is how many bytes may still be read.
 func Left(w *Wire) int { return w.left }
+
+// MaxPending is how many connections there may be that have not said who they are.
+const MaxPending = maxPending
+
+// AtTheDoor is how many of them there are.
+func AtTheDoor(s *Server) int { return int(s.door.waiting.Load()) }
+
+// StandAtTheDoor puts n more there, until leave.
+func StandAtTheDoor(s *Server, n int) (leave func()) {
+	s.door.waiting.Add(int64(n))
+	return func() { s.door.waiting.Add(-int64(n)) }
+}
