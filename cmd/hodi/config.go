@@ -55,15 +55,24 @@ type edgeSettings struct {
 }
 
 type sidecarSettings struct {
-	Data             string   `toml:"data"`
-	Listen           string   `toml:"listen"`
-	Edge             string   `toml:"edge"`
-	EdgeWebSocket    string   `toml:"edge-websocket"`
-	Metered          bool     `toml:"metered"`
-	CAFile           string   `toml:"ca-file"`
-	TokenFile        string   `toml:"token-file"`
-	DarajaURL        string   `toml:"daraja-url"`
-	Origins          []string `toml:"origins"`
+	Data            string   `toml:"data"`
+	Listen          string   `toml:"listen"`
+	Edge            string   `toml:"edge"`
+	EdgeWebSocket   string   `toml:"edge-websocket"`
+	Metered         bool     `toml:"metered"`
+	CAFile          string   `toml:"ca-file"`
+	TokenFile       string   `toml:"token-file"`
+	DarajaURL       string   `toml:"daraja-url"`
+	Origins         []string `toml:"origins"`
+	Hosts           []string `toml:"hosts"`
+	CertificateFile string   `toml:"certificate-file"`
+	KeyFile         string   `toml:"key-file"`
+	InsecureListen  bool     `toml:"insecure-listen"`
+
+	PromptsPerPhone    int `toml:"prompts-per-phone"`
+	PromptsPerPhoneDay int `toml:"prompts-per-phone-day"`
+	PromptsPerSession  int `toml:"prompts-per-session"`
+
 	AcceptCallbacks  bool     `toml:"accept-callbacks"`
 	PublicURL        string   `toml:"public-url"`
 	Dev              bool     `toml:"dev"`

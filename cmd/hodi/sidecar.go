@@ -28,6 +28,13 @@ func sidecarCommand() *cli.Command {
 			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
+			&cli.StringSliceFlag{Name: "host", Usage: "answer to `NAME` besides localhost and the names of --origin and --public-url (again for more)", EnvVars: []string{"HODI_SIDECAR_HOSTS"}},
+			&cli.StringFlag{Name: "certificate-file", Usage: "serve --listen over TLS with the certificate chain in `FILE` (PEM), read again when it changes", EnvVars: []string{"HODI_SIDECAR_CERTIFICATE_FILE"}},
+			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_SIDECAR_KEY_FILE"}},
+			&cli.BoolFlag{Name: "insecure-listen", Usage: "let other machines reach --listen without TLS: a proxy has the certificate, or nobody else is on that network", EnvVars: []string{"HODI_SIDECAR_INSECURE_LISTEN"}},
+			&cli.IntFlag{Name: "prompts-per-phone", Value: 6, Usage: "send at most `N` prompts an hour to one phone that are not paid; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE"}},
+			&cli.IntFlag{Name: "prompts-per-phone-day", Value: 20, Usage: "and at most `N` a day", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE_DAY"}},
+			&cli.IntFlag{Name: "prompts-per-session", Value: 10, Usage: "and at most `N` an hour from one session, to whatever phones", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_SESSION"}},
 			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
 			&cli.StringFlag{Name: "public-url", Usage: "be known to others as `URL`, like https://pay.example.co.ke; what --listen says if not given", EnvVars: []string{"HODI_SIDECAR_PUBLIC_URL"}},
 			&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
@@ -84,6 +91,21 @@ func runSidecar(c *cli.Context) error {
 	if c.IsSet("origin") {
 		s.Origins = c.StringSlice("origin")
 	}
+	if c.IsSet("host") {
+		s.Hosts = c.StringSlice("host")
+	}
+	s.CertificateFile, s.KeyFile = within(folder, s.CertificateFile), within(folder, s.KeyFile)
+	over(c, "certificate-file", &s.CertificateFile)
+	over(c, "key-file", &s.KeyFile)
+	overBool(c, "insecure-listen", &s.InsecureListen)
+	for flag, setting := range map[string]*int{"prompts-per-phone": &s.PromptsPerPhone, "prompts-per-phone-day": &s.PromptsPerPhoneDay, "prompts-per-session": &s.PromptsPerSession} {
+		if c.IsSet(flag) {
+			*setting = c.Int(flag) // else the sidecar's own default, which in dev is another
+		}
+	}
+	if !isLoopback(s.Listen) && s.CertificateFile == "" && !s.InsecureListen {
+		return fmt.Errorf("sidecar: %s can be reached from other machines: give --certificate-file and --key-file, or --insecure-listen where a proxy has the certificate or nobody else is on that network", s.Listen)
+	}
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
@@ -126,6 +148,8 @@ func runSidecar(c *cli.Context) error {
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
 		Edge: s.Edge, WebSocket: s.EdgeWebSocket, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
+		CertificateFile: s.CertificateFile, KeyFile: s.KeyFile, PlainHTTP: s.InsecureListen, Hosts: s.Hosts,
+		PromptsPerPhone: s.PromptsPerPhone, PromptsPerPhoneDay: s.PromptsPerPhoneDay, PromptsPerSession: s.PromptsPerSession,
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Logger: logger,
@@ -134,6 +158,10 @@ func runSidecar(c *cli.Context) error {
 		return err
 	}
 	defer d.Close()
-	logger.Info("sidecar serves", "url", "http://"+listener.Addr().String(), "data", s.Data)
+	scheme := "http://"
+	if s.CertificateFile != "" {
+		scheme = "https://"
+	}
+	logger.Info("sidecar serves", "url", scheme+listener.Addr().String(), "data", s.Data)
 	return endedByRequest(c.Context, d.Run(c.Context))
 }

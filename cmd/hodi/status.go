@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -211,6 +212,8 @@ func (p *sidecarHealth) ask(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case response.StatusCode == http.StatusBadRequest && console.Ask(ctx, p.Data, operator(), http.MethodGet, "/status", nil, &p.Status) == nil: // it speaks TLS there, under a name that we do not know
+		body = p.Status
 	case response.StatusCode == http.StatusUnauthorized:
 		return fmt.Errorf("it wants a key, and that in %s is not the one: name its folder with --data", p.Data)
 	case response.StatusCode != http.StatusOK:

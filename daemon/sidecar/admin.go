@@ -24,6 +24,9 @@ import (
 //	GET /keys                     those behind the refs in callback addresses, the oldest first
 //	POST /keys                    another, for new payments; the older ones are believed until
 //	DELETE /keys/NAME             they are retired
+//	POST /tills {"name"?}         {"code", "until", "url"}: a code, to be typed at /till once
+//	GET /tills                    {"tills": [...]}
+//	DELETE /tills/{till}          revokes one
 func (s *Sidecar) operatorRoutes() http.Handler {
 	mux := http.NewServeMux()
 	route := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h)) }
@@ -35,6 +38,10 @@ func (s *Sidecar) operatorRoutes() http.Handler {
 	route("GET /keys", s.listRefKeys)
 	route("POST /keys", s.rotateRefKey)
 	route("DELETE /keys/{name}", s.retireRefKey)
+	route("GET /status", s.getStatus)
+	route("POST /tills", s.inviteTill)
+	route("GET /tills", s.listTills)
+	route("DELETE /tills/{till}", s.revokeTill)
 	return mux
 }
 
@@ -114,19 +121,28 @@ func (s *Sidecar) ask(r *http.Request, questions ...func(*http.Request) *problem
 	case "forbidden-origin":
 		detail = "from a page of " + short(r.Header.Get("Origin"))
 	case "not-authorised":
-		if r.Header.Get("Authorization") == "" {
+		switch {
+		case r.Header.Get("Authorization") != "":
+			detail = "with a key that is not the app's"
+		case cookieOf(r, s.cookieName(r)) != "":
+			detail = "with a cookie that is no till's"
+		default:
 			return p
 		}
-		detail = "with a key that is not the app's"
 	default:
 		return p
 	}
+	s.turnedAway(r, p.kind, detail)
+	return p
+}
+
+// turnedAway writes down that somebody was.
+func (s *Sidecar) turnedAway(r *http.Request, kind, detail string) {
 	// The pattern, not the address: a session's address is its capability.
-	a := correlate.Act{Who: hostname(r.RemoteAddr), Act: "refused: " + p.kind, Subject: r.Pattern, Detail: detail, Strangers: true}
+	a := correlate.Act{Who: hostname(r.RemoteAddr), Act: "refused: " + kind, Subject: r.Pattern, Detail: detail, Strangers: true}
 	if err := s.table.Audit(context.WithoutCancel(r.Context()), a); err != nil {
 		s.log.Warn("sidecar: a refusal could not be written down", "err", err)
 	}
-	return p
 }
 
 // short bounds what a stranger says.

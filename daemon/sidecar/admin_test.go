@@ -1,7 +1,12 @@
 package sidecar_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,12 +20,33 @@ import (
 // operate asks as the operator does, through the socket.
 func (s *shop) operate(method, path string, body, into any) error {
 	s.t.Helper()
+	if s.admin != nil {
+		return s.operateOverPipe(method, path, body, into)
+	}
 	for patience := time.Now().Add(2 * time.Minute); ; {
 		err := console.Ask(s.t.Context(), s.dir, "ann", method, path, body, into)
 		if !errors.Is(err, console.ErrAway) || time.Now().After(patience) { // Run may not have come to its socket yet
 			return err
 		}
 	}
+}
+
+func (s *shop) operateOverPipe(method, path string, body, into any) error {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.admin.Dial(ctx) }}
+	sent, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(s.t.Context(), method, "http://daemon"+path, bytes.NewReader(sent))
+	if err != nil {
+		return err
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(response.Body).Decode(into)
 }
 
 // audit is what was done, one line an entry: who, act, subject, detail.

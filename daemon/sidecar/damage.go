@@ -56,7 +56,7 @@ func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
 	}
 	key, old := split(s.refKeys)
 	s.table, err = correlate.Open(ctx, correlate.Config{
-		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove,
+		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove, Limits: s.config.limits(),
 		UnknownAfter: s.config.UnknownAfter, FirstAsk: s.config.FirstAsk,
 		Publish: s.publish, Logger: s.log,
 		Damaged: func(err error) { s.damaged <- err },

@@ -38,8 +38,9 @@ type shop struct {
 	daraja *fakeDaraja
 	http   *http.Client
 	dial   func(context.Context) (net.Conn, error)
-	stop   func() error // ends Run, closes, and gives what Run returned
-	ends   bool         // with an error, as it ought to
+	admin  *pipeListener // the operator's socket, if it is in memory
+	stop   func() error  // ends Run, closes, and gives what Run returned
+	ends   bool          // with an error, as it ought to
 }
 
 // open starts a sidecar in dev, with one shortcode, to which callbacks can be posted. Change alters that.
@@ -59,7 +60,8 @@ func open(t *testing.T, piped bool, change ...func(*sidecar.Config)) *shop {
 	if piped {
 		l := newPipeListener()
 		config.Listener, s.dial = l, l.Dial
-		config.Admin = newPipeListener()
+		s.admin = newPipeListener()
+		config.Admin = s.admin
 	} else {
 		if config.Listener == nil {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

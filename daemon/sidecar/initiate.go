@@ -24,6 +24,8 @@ const pushDeadline = 75 * time.Second
 //	404  no-such-session
 //	409  prompt-live     this phone has a prompt; Retry-After
 //	409  again-needed    the last payment has no result: it may be paid
+//	410  session-expired the session was opened more than a day ago
+//	429  too-many-prompts  of this phone, or of this session, were not paid; Retry-After
 //	422  key-reused      the Idempotency-Key was used for something else
 //	503  no-callback-address
 func (s *Sidecar) initiate(work context.Context) handler {
@@ -139,9 +141,16 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 
 func (s *Sidecar) beginProblem(err error) *problem {
 	var live *correlate.PromptLiveError
+	var limit *correlate.LimitError
 	switch {
 	case errors.As(err, &live):
 		return problemf(http.StatusConflict, "prompt-live", "this phone was just asked for a payment: wait until that request has ended").after(max(live.RetryAfter, time.Second))
+	case errors.As(err, &limit) && limit.Session:
+		return problemf(http.StatusTooManyRequests, "too-many-prompts", "this checkout has asked for a payment too often without one: wait, or begin a new checkout").after(limit.RetryAfter)
+	case errors.As(err, &limit):
+		return problemf(http.StatusTooManyRequests, "too-many-prompts", "this phone was asked for payments too often without one: wait, or pay from another").after(limit.RetryAfter)
+	case errors.Is(err, correlate.ErrExpired):
+		return problemf(http.StatusGone, "session-expired", "this checkout was opened more than a day ago: begin a new one")
 	case errors.Is(err, correlate.ErrAgain):
 		return problemf(http.StatusConflict, "again-needed", `nobody knows yet whether the last payment of this session was made: to charge again all the same, send "again": true`)
 	case errors.Is(err, correlate.ErrIdempotency):
@@ -184,4 +193,15 @@ func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, code dara
 		return payment
 	}
 	return now
+}
+
+// limits is how many prompts may go unpaid. In dev a customer is a toy, and a class may share one phone.
+func (c Config) limits() correlate.Limits {
+	chosen := func(n, fallback int) int {
+		if n == 0 && !c.Dev {
+			return fallback
+		}
+		return max(n, 0)
+	}
+	return correlate.Limits{PhoneHour: chosen(c.PromptsPerPhone, 6), PhoneDay: chosen(c.PromptsPerPhoneDay, 20), SessionHour: chosen(c.PromptsPerSession, 10)}
 }

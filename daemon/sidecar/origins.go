@@ -14,8 +14,8 @@ import (
 // Who may call? Three questions, in this order.
 //
 // Host: a page of anywhere can have its own name point at 127.0.0.1 (DNS rebinding) and is then of the same origin as we
-// are. So a sidecar on loopback answers only to loopback's names, and to those of its configured origins, which no stranger
-// can own.
+// are. So a sidecar on loopback answers only to loopback's names, and to those that are configured, which no stranger can
+// own. One that listens beyond loopback answers to addresses too, which no name can be pointed at, and to its machine's name.
 //
 // Origin: a browser says which page calls. Ours may, configured ones may, in dev any on loopback may; for others the
 // customer's browser is not lent out.
@@ -56,7 +56,15 @@ func loopbackOnly(addr net.Addr) bool {
 
 // knownHost checks the Host header.
 func (s *Sidecar) knownHost(r *http.Request) bool {
-	return !s.onLoopback || loopbackName(hostname(r.Host)) || s.hosts[strings.ToLower(hostname(r.Host))]
+	host := strings.ToLower(strings.TrimSuffix(hostname(r.Host), "."))
+	if loopbackName(host) || s.hosts[host] {
+		return true
+	}
+	if s.onLoopback {
+		return false
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || s.machine != "" && (host == s.machine || host == s.machine+".local")
 }
 
 // allowedOrigin reports whether a page of this origin may call.
@@ -80,7 +88,7 @@ func (s *Sidecar) checkCaller(r *http.Request) *problem {
 }
 
 func unknownHost() *problem {
-	return problemf(http.StatusMisdirectedRequest, "unknown-host", "this sidecar does not answer to that name: use localhost or 127.0.0.1")
+	return problemf(http.StatusMisdirectedRequest, "unknown-host", "this sidecar does not answer to that name: use localhost or 127.0.0.1, or add the name to the sidecar's hosts")
 }
 
 func (s *Sidecar) checkOrigin(r *http.Request) *problem {

@@ -19,25 +19,30 @@ type handler func(w http.ResponseWriter, r *http.Request) *problem
 //
 //	anyone   pages, client.js, healthz, readyz
 //	app      knows the API key; in dev anyone on loopback
+//	reader   the same, and tills: tills.go
 //	session  knows a session's id
 //	callback Daraja, whom nothing identifies: always stored, never refused for its shape or source
 func (s *Sidecar) routes(life, work context.Context) http.Handler {
 	mux := http.NewServeMux()
 	anyone := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h, s.checkHost)) }
 	app := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h, s.checkCaller, s.checkKey)) }
+	reader := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h, s.checkCaller, s.checkReader)) }
 	session := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h, s.checkCaller, checkSessionID)) }
 	callback := func(pattern string, h handler) { mux.HandleFunc(pattern, s.answer(h)) }
 
-	app("POST /sessions", s.openSession)
+	reader("POST /sessions", s.openSession)
 	session("GET /sessions/{session}", s.getSession(life))
 	session("POST /sessions/{session}/initiate", s.initiate(work))
 	session("GET /pay/{session}/about", s.aboutSession)
 	app("POST /payments", s.registerPayment)
-	app("GET /payments", s.listPayments)
-	app("GET /payments/{id}", s.getPayment)
-	app("POST /payments/search", s.searchPayments)
+	reader("GET /payments", s.listPayments)
+	reader("GET /payments/{id}", s.getPayment)
+	reader("POST /payments/search", s.searchPayments)
 	app("GET /callbacks", s.listCallbacks)
 	app("GET /status", s.getStatus)
+	reader("GET /till/status", s.getTillStatus)
+	mux.HandleFunc("GET /till/device", s.answer(s.getDevice, s.checkCaller))
+	mux.HandleFunc("POST /till/device", s.answer(s.enterTill, s.checkCaller))
 
 	// A WebSocket that is not let in is told why by its close code, so these ask their questions themselves.
 	mux.HandleFunc("GET /sessions/{session}/websocket", s.sessionSocket(life))

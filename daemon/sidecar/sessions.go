@@ -69,7 +69,8 @@ func (s *Sidecar) openSession(w http.ResponseWriter, r *http.Request) *problem {
 // addressFor is our own address as the caller may use it: the public one, or the name it called us by.
 func (s *Sidecar) addressFor(r *http.Request) string {
 	if s.config.PublicURL == "" && s.knownHost(r) {
-		if u := (&url.URL{Scheme: "http", Host: r.Host}); u.Hostname() != "" {
+		scheme, _, _ := strings.Cut(s.base, ":")
+		if u := (&url.URL{Scheme: scheme, Host: r.Host}); u.Hostname() != "" {
 			return u.String()
 		}
 	}

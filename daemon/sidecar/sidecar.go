@@ -2,7 +2,8 @@
 // and tells tills, pages and the app, the moment it is known.
 //
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go and refkeys.go are what lies in the data
-// folder, routes.go leads a request to its answer, origins.go asks who calls, body.go reads what they say and problem.go
+// folder, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
+// app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
 // of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go what a person decides,
@@ -19,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -53,11 +55,22 @@ type Config struct {
 
 	Businesses map[string]string // by a shortcode's name: what customers know its business by, for the checkout page; default: not said
 
+	// TLS for Listener, as files in PEM that are read again when they change. Beyond loopback either they are needed, or that
+	// somebody says that plain HTTP will do: a proxy has the certificate, or nobody else is on that network.
+	CertificateFile, KeyFile string
+	PlainHTTP                bool
+
 	Origins         []string // origins of web pages that may call: "https://shop.example"; default: only our own
+	Hosts           []string // names that this sidecar answers to besides loopback's and those of PublicURL and Origins; default: none
 	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
 	PublicURL       string   // the address under which others reach this sidecar; default: http:// and the listener's
 
 	QueryAbove map[string]push.Money // by a shortcode's name: ask Daraja before a success of more than this counts; default: believe callbacks
+
+	// Prompts that are sent and not paid, at most, from whatever session, till and shortcode; less than 0: as many as there are.
+	PromptsPerPhone    int // on one phone in an hour; default: 6, and in dev no limit
+	PromptsPerPhoneDay int // on one phone in a day; default: 20, and in dev no limit
+	PromptsPerSession  int // of one session in an hour; default: 10, and in dev no limit
 
 	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
 	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
@@ -104,11 +117,14 @@ type Sidecar struct {
 	onLoopback bool
 	origins    map[string]bool // that may call
 	hosts      map[string]bool // that we answer to besides loopback's
+	machine    string          // the name of this one
 
 	damaged     chan error // has why, once the database turned out to be damaged
 	restarted   bool       // this folder was a sidecar's before
 	started     time.Time
-	subscribers limits         // readers of events
+	subscribers limits // readers of events
+	tills       tills
+	certificate *certificate   // nil: plain HTTP
 	requests    gate           // every request, until it is answered or handed to a socket
 	sockets     sync.WaitGroup // WebSockets; begun only within a request
 	pushes      sync.WaitGroup // what initiate began; begun only within a request
@@ -174,13 +190,37 @@ func (s *Sidecar) configure() error {
 		return errors.New("nothing to serve on: set Listener")
 	}
 	s.onLoopback = loopbackOnly(c.Listener.Addr())
+	if name, err := os.Hostname(); err == nil {
+		s.machine = strings.ToLower(name)
+	}
 	if c.Dev && !s.onLoopback {
 		return fmt.Errorf("dev asks nobody for a key, so it does not serve %s: listen on 127.0.0.1", c.Listener.Addr())
 	}
 	if c.Edge != "" && (c.CAFile == "" || c.TokenFile == "") {
 		return errors.New("a tunnel needs the edge's CA and a token: set CAFile and TokenFile")
 	}
-	s.base = "http://" + c.Listener.Addr().String()
+	if (c.CertificateFile == "") != (c.KeyFile == "") {
+		return errors.New("a certificate needs its key, and a key its certificate: set CertificateFile and KeyFile")
+	}
+	scheme := "http"
+	if c.CertificateFile != "" {
+		var err error
+		if s.certificate, err = loadCertificate(c.CertificateFile, c.KeyFile, s.log); err != nil {
+			return err
+		}
+		scheme = "https"
+	}
+	if s.certificate == nil && !s.onLoopback && !c.PlainHTTP {
+		return fmt.Errorf("%s can be reached from other machines, and there is no certificate: everybody on the way could read payments and take a till's place", c.Listener.Addr())
+	}
+	s.base = scheme + "://" + c.Listener.Addr().String()
+	for _, host := range c.Hosts {
+		name := strings.ToLower(strings.TrimSuffix(host, "."))
+		if name == "" || strings.ContainsAny(name, "/:*@ ") {
+			return fmt.Errorf("%q is not a host: write a name such as shop-pc or pay.shop.example, without scheme and port", host)
+		}
+		s.hosts[name] = true
+	}
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -305,7 +345,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	group.Go(func() error {
-		if err := server.Serve(s.config.Listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serveApp(server); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("sidecar: serve: %w", err)
 		}
 		return nil

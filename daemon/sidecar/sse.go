@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/push"
 )
 
@@ -17,7 +18,7 @@ func (s *Sidecar) sessionEvents(life context.Context) http.HandlerFunc {
 			_, p = s.knownSession(r.Context(), r.PathValue("session"))
 		}
 		if upgrades(r) {
-			s.serveSocket(life, w, r, r.PathValue("session"), p)
+			s.serveSocket(life, w, r, r.PathValue("session"), p, func() {})
 			return
 		}
 		if p == nil {
@@ -32,11 +33,20 @@ func (s *Sidecar) sessionEvents(life context.Context) http.HandlerFunc {
 // allEvents is GET /events: a WebSocket if one is asked for, else server-sent events.
 func (s *Sidecar) allEvents(life context.Context) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p := s.ask(r, s.checkCaller, s.checkKey)
+		var till *correlate.Till
+		p := s.ask(r, s.checkCaller, func(r *http.Request) (p *problem) {
+			till, p = s.admit(r)
+			return p
+		})
+		life, left := life, func() {}
+		if till != nil {
+			life, left = s.tills.open(life, till.ID)
+		}
 		if upgrades(r) {
-			s.serveSocket(life, w, r, "", p)
+			s.serveSocket(life, w, r, "", p, left)
 			return
 		}
+		defer left()
 		if p == nil {
 			p = s.serveEvents(life, w, r, "")
 		}

@@ -140,3 +140,29 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	reply(w, http.StatusOK, status)
 	return nil
 }
+
+// getTillStatus is what a till needs of that: whether callbacks come, and what its amounts are. The rest, such as the base of
+// callback addresses, is not for tills.
+func (s *Sidecar) getTillStatus(w http.ResponseWriter, r *http.Request) *problem {
+	type shortcode struct {
+		Name        string `json:"name"`
+		Number      string `json:"number"`
+		Environment string `json:"environment"`
+	}
+	status := struct {
+		Dev        bool        `json:"dev"`
+		Time       push.Time   `json:"time"`
+		Head       push.Cursor `json:"head"`
+		Connected  *bool       `json:"connected,omitempty"` // to the edge, if there is one
+		Shortcodes []shortcode `json:"shortcodes"`
+	}{Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Head: s.cursor(s.hub.Head()), Shortcodes: []shortcode{}}
+	if s.tunnel != nil {
+		connected := s.tunnel.Status().Connected
+		status.Connected = &connected
+	}
+	for _, c := range s.config.Shortcodes {
+		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Environment})
+	}
+	reply(w, http.StatusOK, status)
+	return nil
+}

@@ -41,7 +41,7 @@ func (s *Sidecar) sessionSocket(life context.Context) http.HandlerFunc {
 			p.write(w)
 			return
 		}
-		s.serveSocket(life, w, r, r.PathValue("session"), p)
+		s.serveSocket(life, w, r, r.PathValue("session"), p, func() {})
 	}
 }
 
@@ -57,8 +57,8 @@ func upgrades(r *http.Request) bool {
 }
 
 // serveSocket accepts a WebSocket in any case, because a browser does not tell its page why one was refused; one that
-// cannot be let in is closed with a code that says why.
-func (s *Sidecar) serveSocket(life context.Context, w http.ResponseWriter, r *http.Request, session string, p *problem) {
+// cannot be let in is closed with a code that says why. Left is called when it is over.
+func (s *Sidecar) serveSocket(life context.Context, w http.ResponseWriter, r *http.Request, session string, p *problem, left func()) {
 	var f *feed
 	if p == nil {
 		if p = s.subscribers.enter(session); p == nil {
@@ -75,11 +75,13 @@ func (s *Sidecar) serveSocket(life context.Context, w http.ResponseWriter, r *ht
 		if f != nil {
 			s.subscribers.leave(session)
 		}
+		left()
 		return // answered by Accept
 	}
 	conn.SetReadLimit(clientBytes)
 	// The handler returns and gives back what it holds; an idle socket is then two small goroutines.
 	s.sockets.Go(func() {
+		defer left()
 		if f != nil {
 			defer s.subscribers.leave(session)
 		}
@@ -140,7 +142,7 @@ func (s *Sidecar) runSocket(life context.Context, conn *websocket.Conn, f *feed,
 		case errors.Is(err, errSlow):
 			code, reason = closeSlow, "too slow"
 		case life.Err() != nil:
-			code, reason = websocket.StatusGoingAway, "the sidecar stops: come back"
+			code, reason = closedBy(life)
 		case soft.Err() != nil: // the other end is gone
 			code, reason = websocket.StatusNormalClosure, ""
 		default:

@@ -32,7 +32,7 @@ type Begun struct {
 }
 
 // Begin decides what becomes of a request for a payment, and commits the payment before anything leaves. It refuses
-// with ErrNotFound, ErrPinned, ErrIdempotency, ErrAgain or a *PromptLiveError.
+// with ErrNotFound, ErrPinned, ErrIdempotency, ErrAgain, ErrExpired, a *PromptLiveError or a *LimitError.
 func (t *Table) Begin(ctx context.Context, r Request) (Begun, error) {
 	var b Begun
 	err := t.write(ctx, func(x *tx) (err error) {
@@ -112,6 +112,13 @@ func (x *tx) request(r Request) (Begun, error) {
 		if len(open) > 0 {
 			return Begun{}, ErrAgain
 		}
+	}
+
+	if opened && x.now.Sub(s.Created) >= sessionLife {
+		return Begun{}, ErrExpired
+	}
+	if err := x.bounded(r); err != nil {
+		return Begun{}, err
 	}
 
 	p, err := x.begin(Payment{

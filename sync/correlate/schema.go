@@ -159,6 +159,17 @@ var schema = [...]string{
 		seq       INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 	`,
+	// 4: the devices that may see payments.
+	`
+	CREATE TABLE tills (
+		id      INTEGER PRIMARY KEY AUTOINCREMENT,
+		name    TEXT    NOT NULL,
+		token   BLOB    NOT NULL UNIQUE,       -- SHA-256 of what the device holds
+		created INTEGER NOT NULL,
+		seen    INTEGER NOT NULL,
+		revoked INTEGER NOT NULL               -- 0: let in
+	) STRICT;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

@@ -39,6 +39,8 @@ type Config struct {
 	// QueryAbove is, by the name of a shortcode, the amount above which a success that a callback tells of does not count
 	// before Daraja was asked, or a person has confirmed it. Default: callbacks are believed whatever the amount.
 	QueryAbove map[string]push.Money
+	// Limits bounds the prompts on one phone, and of one session. Default: no limits.
+	Limits Limits
 	// CacheSize is how many hot payments are kept in memory. Default: 10,000.
 	CacheSize int
 	// UnknownAfter is how long a payment stays PENDING without news. Default: 90 s.
@@ -63,6 +65,7 @@ var (
 	ErrAgain       = errors.New("a payment of this session has no result yet; charging again needs \"again\": true")
 	ErrIdempotency = errors.New("the idempotency key was used for another request")
 	ErrPinned      = errors.New("the session is for another amount, account reference or shortcode")
+	ErrExpired     = errors.New("the session was opened more than a day ago")
 	ErrConflict    = errors.New("the payment is known under other ids")
 	ErrInvalid     = errors.New("the request is not complete")
 )

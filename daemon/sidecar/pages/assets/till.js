@@ -40,7 +40,7 @@ let searchNote = "";
 // The day's list says up to which event it knows; the subscription goes on from there.
 async function load() {
   try {
-    status = (await get("/status").catch(() => undefined)) ?? status;
+    status = (await get("/till/status").catch(() => undefined)) ?? status;
     let after, head;
     do {
       const since = ledger.messages;

@@ -1,0 +1,218 @@
+package sidecar_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// invited is a code for a till.
+func (s *shop) invited(name string) string {
+	s.t.Helper()
+	var code struct{ Code, URL string }
+	if err := s.operate("POST", "/tills", map[string]string{"name": name}, &code); err != nil {
+		s.t.Fatal(err)
+	}
+	if code.URL != s.base+"/till" {
+		s.t.Errorf("it is to be typed at %s", code.URL)
+	}
+	return code.Code
+}
+
+// enter types a code at a till, and gives what its browser sends from then on.
+func (s *shop) enter(code string) (own []string) {
+	s.t.Helper()
+	a := s.types(code)
+	s.want(a, 201, "")
+	return []string{"Cookie", s.cookie(a), "Origin", s.base}
+}
+
+func (s *shop) types(code string) answer {
+	s.t.Helper()
+	return s.do("POST", "/till/device", `{"code":"`+code+`"}`, "Origin", s.base)
+}
+
+// cookie is what an answer sets, as the browser sends it back.
+func (s *shop) cookie(a answer) string {
+	s.t.Helper()
+	c, err := http.ParseSetCookie(a.header.Get("Set-Cookie"))
+	if err != nil || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" || len(c.Value) != 32 {
+		s.t.Fatalf("the cookie is %v, %v", a.header, err)
+	}
+	return c.Name + "=" + c.Value
+}
+
+func (s *shop) revoke(till int) {
+	s.t.Helper()
+	if err := s.operate("DELETE", fmt.Sprintf("/tills/%d", till), nil, new(struct{})); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestATillReadsAndAsksForPaymentsAndNothingElse(t *testing.T) {
+	s := open(t, false, outside)
+	s.want(s.do("GET", "/till/device", ""), 401, "not-authorised")
+	own := s.enter(s.invited("Front desk"))
+	a := s.do("GET", "/till/device", "", own...)
+	var device struct{ Name string }
+	if a.into(t, &device); a.status != 200 || device.Name != "Front desk" || s.cookie(a) != own[1] {
+		t.Errorf("it is let in as %s %v", a.body, a.header)
+	}
+
+	events := s.socket("/events", own...)
+	a = s.do("POST", "/sessions", `{"amount":100,"accountReference":"INV-1"}`, own...)
+	s.want(a, 201, "")
+	var session struct{ ID string }
+	a.into(t, &session)
+	s.want(s.do("POST", "/sessions/"+session.ID+"/initiate", `{"phoneNumber":"`+phone+`"}`, own...), 200, "")
+	events.next(push.STKInitiated, push.Pending)
+	s.want(s.do("GET", "/payments", "", own...), 200, "")
+	s.want(s.do("GET", "/payments/fake-1", "", own...), 200, "")
+	s.want(s.do("POST", "/payments/search", `{"phoneNumber":"`+phone+`"}`, own...), 200, "")
+	a = s.do("GET", "/till/status", "", own...)
+	s.want(a, 200, "")
+	if strings.Contains(string(a.body), "/c/") || !strings.Contains(string(a.body), "174379") {
+		t.Errorf("a till is told %s", a.body)
+	}
+
+	for _, route := range []string{"POST /payments", "GET /callbacks", "GET /status"} {
+		method, path, _ := strings.Cut(route, " ")
+		body := ""
+		if method == "POST" {
+			body = "{}"
+		}
+		s.want(s.do(method, path, body, own...), 401, "not-authorised")
+	}
+	for _, path := range []string{"/audit", "/tills"} {
+		if a := s.do("GET", path, "", own...); a.status != 404 {
+			t.Errorf("a till is answered %d at %s", a.status, path)
+		}
+	}
+}
+
+func TestACodeIsGoodOnceAndForTenMinutes(t *testing.T) {
+	s := open(t, false, outside)
+	code := s.invited("")
+	if len(code) != 9 || code[4] != '-' {
+		t.Errorf("the code is %q", code)
+	}
+	// People type as they like.
+	s.enter(" " + strings.ToLower(strings.ReplaceAll(code, "-", " ")) + " ")
+	s.want(s.types(code), 403, "wrong-code")
+	s.want(s.types(""), 403, "wrong-code")
+	s.want(s.do("POST", "/till/device", `{"code":"`+s.invited("")+`"}`), 403, "forbidden-origin")
+}
+
+func TestACodeEndsAndGuessingDoesToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, outside)
+		code := s.invited("a")
+		for i := range 10 {
+			s.want(s.types(fmt.Sprintf("BBBB-BBB%d", i)), 403, "wrong-code")
+		}
+		a := s.types(code) // the right one, too: else guessing would go on
+		s.want(a, 429, "too-many-codes")
+		if a.header.Get("Retry-After") == "" {
+			t.Error("nobody says when to come back")
+		}
+		time.Sleep(10 * time.Minute)
+		s.want(s.types(code), 403, "wrong-code") // its time is over
+		s.enter(s.invited("c"))
+	})
+}
+
+func TestATillThatIsRevokedIsClosedAtOnce(t *testing.T) {
+	s := open(t, false, outside)
+	first, second := s.enter(s.invited("one")), s.enter(s.invited("two"))
+	one, two := s.socket("/events", first...), s.socket("/events", second...)
+	ended := make(chan error, 1)
+	go func() { // server-sent events end, too
+		_, err := s.try(t.Context(), "GET", "/events", "", "Cookie", first[1])
+		ended <- err
+	}()
+	for s.tills()[0].Open < 2 {
+	}
+	s.revoke(1)
+	one.wantClose(4401)
+	if err := <-ended; err != nil {
+		t.Errorf("the events ended with %v", err)
+	}
+	s.socket("/events", first...).wantClose(4401)
+	s.want(s.do("GET", "/payments", "", first...), 401, "not-authorised")
+	s.want(s.do("GET", "/payments", "", second...), 200, "")
+	s.do("POST", "/sessions", `{"amount":100,"accountReference":"INV-1"}`, second...)
+	if list := s.tills(); len(list) != 2 || list[0].State != "revoked" || list[0].Open != 0 || list[1].State != "in" || list[1].Open != 1 || list[1].Name != "two" {
+		t.Errorf("the tills are %+v", list)
+	}
+	two.close()
+	if err := s.operate("DELETE", "/tills/7", nil, new(struct{})); err == nil || !strings.Contains(err.Error(), "there is no till 7") {
+		t.Errorf("a till that never was: %v", err)
+	}
+	want := []string{"ann, till invited, one, ", "ann, till let in, till 1, one, ", "ann, till invited, two, ", "ann, till let in, till 2, two, ", "ann, till revoked, till 1, one, "}
+	if got := s.audit(); len(got) < 5 || strings.Join(got[:5], "\n") != strings.Join(want, "\n") {
+		t.Errorf("the audit is %q", got)
+	}
+}
+
+func (s *shop) tills() []struct {
+	Name, State string
+	Open        int
+} {
+	s.t.Helper()
+	var list struct {
+		Tills []struct {
+			Name, State string
+			Open        int
+		}
+	}
+	if err := s.operate("GET", "/tills", nil, &list); err != nil {
+		s.t.Fatal(err)
+	}
+	return list.Tills
+}
+
+func TestATillsCookieCountsOnItsOwnPageOnly(t *testing.T) {
+	s := open(t, false, outside, func(c *sidecar.Config) { c.Origins = []string{"https://shop.example"} })
+	cookie := s.enter(s.invited("till"))[1]
+	for _, headers := range [][]string{
+		{"Origin", "https://shop.example"},  // may call, but is not the till
+		{"Origin", "http://127.0.0.1:3000"}, // of the same site: the browser sends the cookie along
+		{"Origin", "http://localhost:8787"},
+		{"Origin", "https://evil.example"},
+		{"Origin", "null"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Origin", s.base, "Sec-Fetch-Site", "cross-site"},
+	} {
+		own := append([]string{"Cookie", cookie}, headers...)
+		s.want(s.do("GET", "/payments", "", own...), 403, "forbidden-origin")
+		s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, own...), 403, "forbidden-origin")
+		s.socket("/events", own...).wantClose(4403)
+	}
+	// Without a word of who asks, something can be read (the address bar) and nothing changed.
+	s.want(s.do("GET", "/payments", "", "Cookie", cookie), 200, "")
+	s.want(s.do("GET", "/payments", "", "Cookie", cookie, "Sec-Fetch-Site", "none"), 200, "")
+	s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, "Cookie", cookie), 403, "forbidden-origin")
+	s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, "Cookie", cookie, "Sec-Fetch-Site", "same-origin"), 201, "")
+	for _, other := range []string{"hodi-till=" + strings.Repeat("0", 32), "hodi-till=", "__Host-" + cookie, "till=1"} {
+		s.want(s.do("GET", "/payments", "", "Cookie", other), 401, "not-authorised")
+	}
+}
+
+func TestTheAppsKeyIsTakenFromAHeaderOnly(t *testing.T) {
+	s := open(t, false, outside)
+	for _, query := range []string{"key", "api_key", "apikey", "token", "access_token", "authorization"} {
+		for _, value := range []string{s.key, "Bearer%20" + s.key} {
+			s.want(s.do("GET", "/payments?"+query+"="+value, ""), 401, "not-authorised")
+			s.socket("/events?" + query + "=" + value).wantClose(4401)
+		}
+	}
+	s.want(s.do("GET", "/payments", "", "Cookie", "key="+s.key), 401, "not-authorised")
+	s.want(s.do("POST", "/payments/search", `{"receipt":"X","key":"`+s.key+`"}`), 401, "not-authorised")
+}
