@@ -18,7 +18,7 @@ func TestEverythingInTheFolderIsInTheBackupOrMadeAnew(t *testing.T) {
 	if _, err := sidecar.Backup(t.Context(), sidecar.Config{Dir: s.dir}, "", &b); err != nil {
 		t.Fatal(err)
 	}
-	kept := []string{"sidecar.db-wal", "sidecar.db-shm", "lock", "admin.sock"}
+	kept := []string{"sidecar.db-wal", "sidecar.db-shm", "lock", "admin.sock", "admin.d"}
 	for r := tar.NewReader(&b); ; {
 		h, err := r.Next()
 		if err == io.EOF {

@@ -71,12 +71,6 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Kind        string `json:"kind"`
 		Environment string `json:"environment"`
 	}
-	type gap struct {
-		Callbacks uint64     `json:"callbacks,omitempty"` // how many; absent: nobody knows, and it may be none
-		From      *push.Time `json:"from,omitempty"`      // between these two the edge took them
-		To        push.Time  `json:"to"`
-		Found     push.Time  `json:"found"`
-	}
 	counts, err := s.table.Counts(r.Context())
 	if err != nil {
 		return s.internal("count callbacks", err)
@@ -91,29 +85,21 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Shortcodes []shortcode      `json:"shortcodes"`
 		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
 		Callbacks  map[string]int64 `json:"callbacks"`
-		Gaps       []gap            `json:"gaps"` // callbacks that the edge took and cannot deliver any more, the newest last
+		Gaps       []gapView        `json:"gaps"` // callbacks that the edge took and cannot deliver any more, the newest last
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
 		Sandbox    string           `json:"sandbox,omitempty"`
 	}{
 		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
-		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Gaps: []gap{}, Readers: s.subscribers.count(),
+		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(),
 		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
 	}
 	if err := s.stores(r.Context()); err != nil {
 		status.Disk = err.Error()
 	}
-	gaps, err := s.table.Gaps(r.Context())
-	if err != nil {
+	if status.Gaps, err = s.gaps(r.Context()); err != nil {
 		return s.internal("list gaps", err)
-	}
-	for _, g := range gaps {
-		shown := gap{Callbacks: g.Callbacks, To: push.Time{Time: g.To}, Found: push.Time{Time: g.Found}}
-		if !g.From.IsZero() {
-			shown.From = &push.Time{Time: g.From}
-		}
-		status.Gaps = append(status.Gaps, shown)
 	}
 	for _, c := range s.config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})
@@ -141,7 +127,27 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
-// getTillStatus is what a till needs of that: whether callbacks come, and what its amounts are. The rest, such as the base of
+// A gapView is callbacks that never came.
+type gapView struct {
+	Callbacks uint64     `json:"callbacks,omitempty"` // how many; absent: nobody knows, and it may be none
+	From      *push.Time `json:"from,omitempty"`      // between these two the edge took them
+	To        push.Time  `json:"to"`
+	Found     push.Time  `json:"found"`
+}
+
+func (s *Sidecar) gaps(ctx context.Context) ([]gapView, error) {
+	gaps, err := s.table.Gaps(ctx)
+	list := make([]gapView, len(gaps))
+	for i, g := range gaps {
+		list[i] = gapView{Callbacks: g.Callbacks, To: push.Time{Time: g.To}, Found: push.Time{Time: g.Found}}
+		if !g.From.IsZero() {
+			list[i].From = &push.Time{Time: g.From}
+		}
+	}
+	return list, err
+}
+
+// getTillStatus is what a till needs of that: whether callbacks come, which never will, and what its amounts are. The rest, such as the base of
 // callback addresses, is not for tills.
 func (s *Sidecar) getTillStatus(w http.ResponseWriter, r *http.Request) *problem {
 	type shortcode struct {
@@ -155,7 +161,12 @@ func (s *Sidecar) getTillStatus(w http.ResponseWriter, r *http.Request) *problem
 		Head       push.Cursor `json:"head"`
 		Connected  *bool       `json:"connected,omitempty"` // to the edge, if there is one
 		Shortcodes []shortcode `json:"shortcodes"`
+		Gaps       []gapView   `json:"gaps"`
 	}{Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Head: s.cursor(s.hub.Head()), Shortcodes: []shortcode{}}
+	var err error
+	if status.Gaps, err = s.gaps(r.Context()); err != nil {
+		return s.internal("list gaps", err)
+	}
 	if s.tunnel != nil {
 		connected := s.tunnel.Status().Connected
 		status.Connected = &connected

@@ -152,7 +152,9 @@ function refused(error) {
     problem = "ask.phone.bad";
   } else if (error.kind === "bad-amount") {
     problem = "ask.amount.bad";
-  } else if (error.status === 404 || error.status === 401 || error.status === 403) {
+  } else if (error.status === 429) {
+    problem = "ask.enough";
+  } else if (error.status === 410 || error.status === 404 || error.status === 401 || error.status === 403) {
     gone = true;
   } else if (error.status === 0 || error.status >= 500) {
     problem = error.status === 0 ? "ask.offline" : "ask.refused";

@@ -4,6 +4,7 @@
 // it shows is never older than it says: the moment it is not being kept up to date, it says so.
 
 import { subscribe } from "/client.js";
+import { Entry } from "./enter.js";
 import { ago, clock, date, day, midnight, money, phone, showReceipt, spelled } from "./format.js";
 import { missing } from "./gap.js";
 import { Ledger } from "./ledger.js";
@@ -25,6 +26,16 @@ const ledger = new Ledger((data) => {
   return data.environment ?? known?.environment ?? (status.dev ? "sandbox" : "");
 });
 
+// A device that is not let in asks for a code in place of showing payments.
+const entrance = new Entry(word, () => {
+  entrance.close();
+  updates?.close();
+  updates = undefined;
+  link = "connecting";
+  refused = false;
+  load();
+});
+
 let updates; // the subscription, once there is a list to go on from
 let link = "connecting";
 let refused = false;
@@ -40,7 +51,9 @@ let searchNote = "";
 // The day's list says up to which event it knows; the subscription goes on from there.
 async function load() {
   try {
-    status = (await get("/till/status").catch(() => undefined)) ?? status;
+    status = (await get("/till/status").catch((error) => {
+      if (error.status === 401) throw error;
+    })) ?? status;
     let after, head;
     do {
       const since = ledger.messages;
@@ -55,6 +68,7 @@ async function load() {
     loadFailed = false;
     if (!updates) follow(head);
   } catch (error) {
+    if (error.status === 401) entrance.open(loaded);
     if (error.status === 401 || error.status === 403) refused = true;
     loadFailed = true;
     if (!refused) setTimeout(load, 1000 + 1000 * Math.random());
@@ -94,6 +108,7 @@ function follow(head) {
     onState(state, { resumed, code }) {
       link = state;
       if (state === "closed" && code >= 4400) refused = true;
+      if (state === "closed" && code === 4401) entrance.open(loaded);
       // Went on without a place to go on from: the list knows what was missed.
       if (state === "live" && !resumed) load();
       show();
@@ -104,6 +119,9 @@ function follow(head) {
 // ---- what is shown
 
 function show() {
+  const entering = !at("enter").hidden;
+  at("newest").hidden = at("day").hidden = at("sound").hidden = entering;
+  if (entering) entrance.show();
   freshness();
   gap();
   newest();
@@ -147,7 +165,7 @@ function gap() {
     if (at("gap-text").textContent !== text) at("gap-text").textContent = text;
     if (at("gap").hidden) at("announce").textContent = `${word("gap.title")}. ${text}`;
   }
-  at("gap").hidden = !told;
+  at("gap").hidden = !told || !at("enter").hidden;
 }
 
 let gapSeen = ""; // when the newest gap that somebody has looked after was found
@@ -171,7 +189,8 @@ at("gap-seen").addEventListener("click", () => {
 });
 
 setInterval(async () => {
-  status = (await get("/status").catch(() => undefined)) ?? status;
+  if (refused) return;
+  status = (await get("/till/status").catch(() => undefined)) ?? status;
   gap();
 }, askStatus);
 

@@ -17,6 +17,7 @@ export const words = {
     "ask.reference": "For",
     "ask.pay": "Pay KES {amount}",
     "ask.offline": "There is no connection right now. Press Pay again in a moment; you will not be charged twice.",
+    "ask.enough": "Too many requests were sent and not paid. Wait an hour, use another number, or ask at the till.",
     "ask.refused": "The shop could not take this request. Try again, or ask at the till.",
 
     "sending.title": "Asking M-Pesa",
@@ -79,6 +80,16 @@ export const words = {
     "why.busy": "M-Pesa is busy, or this phone has another request open. Close it, wait two minutes, then pay again.",
     "why.rejected": "M-Pesa did not accept the request. Try once more, or ask at the till.",
     "why.not_sent": "M-Pesa could not be reached, so no request was sent. Pay again in a moment.",
+
+    "enter.title": "Open the till on this device",
+    "enter.text": "Type the code that you were given. It works once, and for ten minutes.",
+    "enter.ended": "This device was signed out. To open the till again, type a new code.",
+    "enter.label": "Code",
+    "enter.go": "Open the till",
+    "enter.short": "The code has eight letters and digits.",
+    "enter.wrong": "This code does not work. It may be mistyped, used already, or older than ten minutes.",
+    "enter.wait": "Too many wrong codes were tried. Wait {time}, then ask for a new one.",
+    "enter.offline": "The shop's computer does not answer. Check the network, and try again.",
 
     "till.title": "Till",
     "till.PENDING": "Waiting",
@@ -144,6 +155,7 @@ export const words = {
     "ask.reference": "Kwa ajili ya",
     "ask.pay": "Lipa KES {amount}",
     "ask.offline": "Hakuna mtandao kwa sasa. Bonyeza Lipa tena baada ya muda mfupi; hutatozwa mara mbili.",
+    "ask.enough": "Maombi mengi yametumwa bila kulipwa. Subiri saa moja, tumia namba nyingine, au uliza dukani.",
     "ask.refused": "Duka halikuweza kupokea ombi hili. Jaribu tena, au uliza dukani.",
 
     "sending.title": "Tunatuma ombi",
@@ -205,6 +217,16 @@ export const words = {
     "why.busy": "M-Pesa ina shughuli nyingi, au simu hii ina ombi lingine lililo wazi. Lifunge, subiri dakika mbili, kisha ulipe tena.",
     "why.rejected": "M-Pesa haikukubali ombi hili. Jaribu mara moja tena, au uliza dukani.",
     "why.not_sent": "Hatukuweza kuifikia M-Pesa, kwa hivyo ombi halikutumwa. Lipa tena baada ya muda mfupi.",
+
+    "enter.title": "Fungua kaunta kwenye kifaa hiki",
+    "enter.text": "Andika msimbo uliopewa. Hutumika mara moja tu, ndani ya dakika kumi.",
+    "enter.ended": "Kifaa hiki kimeondolewa. Ili kufungua kaunta tena, andika msimbo mpya.",
+    "enter.label": "Msimbo",
+    "enter.go": "Fungua kaunta",
+    "enter.short": "Msimbo una herufi na tarakimu nane.",
+    "enter.wrong": "Msimbo huu haufanyi kazi. Huenda una makosa, umeshatumika, au umepita dakika kumi.",
+    "enter.wait": "Misimbo mingi isiyo sahihi imejaribiwa. Subiri {time}, kisha omba mwingine.",
+    "enter.offline": "Kompyuta ya duka haijibu. Angalia mtandao, kisha jaribu tena.",
 
     "till.title": "Kaunta",
     "till.PENDING": "Inasubiri",
