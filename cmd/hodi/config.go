@@ -73,6 +73,9 @@ type sidecarSettings struct {
 	PromptsPerPhoneDay int `toml:"prompts-per-phone-day"`
 	PromptsPerSession  int `toml:"prompts-per-session"`
 
+	RetainBodies   duration `toml:"retain-bodies"`
+	RetainPayments duration `toml:"retain-payments"`
+
 	AcceptCallbacks  bool     `toml:"accept-callbacks"`
 	PublicURL        string   `toml:"public-url"`
 	Dev              bool     `toml:"dev"`

@@ -29,6 +29,10 @@ func paymentsCommand() *cli.Command {
 				Description: "It becomes FAILED, unless it is SUCCESS: money is never unsaid. Should M-Pesa tell later that it was paid, it is.",
 				Flags:       []cli.Flag{data, reason},
 				Action:      taking(1, "which payment: hodi payments deny ID --reason WHAT", func(c *cli.Context) error { return decide(c, "deny", "denied") })},
+			{Name: "forget", Usage: "erase a customer's number, and keep the sums",
+				Description: "Reads the number, or the id of one of the customer's payments, from standard input: on a command line others would see it. " +
+					"Erases it from payments, events and callbacks, names included, and from the disk. Amounts, receipts and times stay.",
+				Flags: []cli.Flag{data}, Action: forgetCustomer},
 		},
 	}
 }

@@ -35,6 +35,8 @@ func sidecarCommand() *cli.Command {
 			&cli.IntFlag{Name: "prompts-per-phone", Value: 6, Usage: "send at most `N` prompts an hour to one phone that are not paid; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE"}},
 			&cli.IntFlag{Name: "prompts-per-phone-day", Value: 20, Usage: "and at most `N` a day", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE_DAY"}},
 			&cli.IntFlag{Name: "prompts-per-session", Value: 10, Usage: "and at most `N` an hour from one session, to whatever phones", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_SESSION"}},
+			&cli.DurationFlag{Name: "retain-bodies", Value: 90 * 24 * time.Hour, Usage: "keep what callbacks said, numbers and names included, for `TIME`; -1s for ever", EnvVars: []string{"HODI_SIDECAR_RETAIN_BODIES"}},
+			&cli.DurationFlag{Name: "retain-payments", Usage: "keep payments for `TIME`, 720h at least; for ever if not given", EnvVars: []string{"HODI_SIDECAR_RETAIN_PAYMENTS"}},
 			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
 			&cli.StringFlag{Name: "public-url", Usage: "be known to others as `URL`, like https://pay.example.co.ke; what --listen says if not given", EnvVars: []string{"HODI_SIDECAR_PUBLIC_URL"}},
 			&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
@@ -88,6 +90,8 @@ func runSidecar(c *cli.Context) error {
 	overBool(c, "dev", &s.Dev)
 	overDuration(c, "unknown-after", &s.UnknownAfter)
 	overDuration(c, "first-ask", &s.FirstAsk)
+	overDuration(c, "retain-bodies", &s.RetainBodies)
+	overDuration(c, "retain-payments", &s.RetainPayments)
 	if c.IsSet("origin") {
 		s.Origins = c.StringSlice("origin")
 	}
@@ -148,6 +152,7 @@ func runSidecar(c *cli.Context) error {
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
 		Edge: s.Edge, WebSocket: s.EdgeWebSocket, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
+		KeepBodies: time.Duration(s.RetainBodies), KeepPayments: time.Duration(s.RetainPayments),
 		CertificateFile: s.CertificateFile, KeyFile: s.KeyFile, PlainHTTP: s.InsecureListen, Hosts: s.Hosts,
 		PromptsPerPhone: s.PromptsPerPhone, PromptsPerPhoneDay: s.PromptsPerPhoneDay, PromptsPerSession: s.PromptsPerSession,
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,

@@ -21,6 +21,7 @@ import (
 //	GET /payments, /payments/ID   as the app's; ?doubt=true are those that somebody has to look at
 //	POST /payments/ID/confirm     {"reason", "receipt"?}: it was made, says a person who has looked
 //	POST /payments/ID/deny        {"reason"}: it was not
+//	POST /forget {"phoneNumber"} or {"payment"}   erases a customer: {"payments", "callbacks", "left", "elsewhere"}
 //	GET /keys                     those behind the refs in callback addresses, the oldest first
 //	POST /keys                    another, for new payments; the older ones are believed until
 //	DELETE /keys/NAME             they are retired
@@ -39,6 +40,7 @@ func (s *Sidecar) operatorRoutes() http.Handler {
 	route("POST /keys", s.rotateRefKey)
 	route("DELETE /keys/{name}", s.retireRefKey)
 	route("GET /status", s.getStatus)
+	route("POST /forget", s.forget)
 	route("POST /tills", s.inviteTill)
 	route("GET /tills", s.listTills)
 	route("DELETE /tills/{till}", s.revokeTill)

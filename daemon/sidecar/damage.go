@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
 	key, old := split(s.refKeys)
 	s.table, err = correlate.Open(ctx, correlate.Config{
 		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove, Limits: s.config.limits(),
+		KeepBodies: max(cmp.Or(s.config.KeepBodies, 90*24*time.Hour), 0), KeepPayments: s.config.KeepPayments,
 		UnknownAfter: s.config.UnknownAfter, FirstAsk: s.config.FirstAsk,
 		Publish: s.publish, Logger: s.log,
 		Damaged: func(err error) { s.damaged <- err },

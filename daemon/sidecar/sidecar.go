@@ -6,7 +6,7 @@
 // app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
-// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go what a person decides,
+// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides,
 // status.go says how the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
@@ -72,6 +72,9 @@ type Config struct {
 	PromptsPerPhoneDay int // on one phone in a day; default: 20, and in dev no limit
 	PromptsPerSession  int // of one session in an hour; default: 10, and in dev no limit
 
+	KeepBodies   time.Duration // of callbacks, which hold numbers and names; default: 90 days; less than 0: for ever
+	KeepPayments time.Duration // at least 30 days; default: for ever
+
 	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
 	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
 	QueriesPerMinute int           // ask Daraja at most so often; default: 5
@@ -91,6 +94,9 @@ const (
 	drainSockets  = 250 * time.Millisecond // for the other end to say goodbye
 	drainPushes   = 300 * time.Millisecond // for Daraja to answer what was just sent; then the payment is UNKNOWN
 )
+
+// shortestKept is how long payments are kept at least.
+const shortestKept = 30 * 24 * time.Hour
 
 // ringSize is how many of the newest events are kept in memory: some megabytes, and minutes of a very busy shop.
 const ringSize = 4096
@@ -198,6 +204,9 @@ func (s *Sidecar) configure() error {
 	}
 	if c.Edge != "" && (c.CAFile == "" || c.TokenFile == "") {
 		return errors.New("a tunnel needs the edge's CA and a token: set CAFile and TokenFile")
+	}
+	if c.KeepPayments != 0 && c.KeepPayments < shortestKept {
+		return fmt.Errorf("payments are kept for %v at least, and were to be for %v: the edge may show callbacks of weeks ago again", shortestKept, c.KeepPayments)
 	}
 	if (c.CertificateFile == "") != (c.KeyFile == "") {
 		return errors.New("a certificate needs its key, and a key its certificate: set CertificateFile and KeyFile")
@@ -358,6 +367,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	group.Go(func() error { return s.serveOperator(life) })
 	group.Go(func() error { return s.watch.Run(life) })
 	group.Go(func() error { return s.table.Checkpoint(life) })
+	group.Go(func() error { return s.table.Retain(life) })
 	group.Go(func() error {
 		select {
 		case why := <-s.damaged:

@@ -170,6 +170,13 @@ var schema = [...]string{
 		revoked INTEGER NOT NULL               -- 0: let in
 	) STRICT;
 	`,
+	// 5: how far the bodies of each journal's callbacks were erased.
+	`
+	CREATE TABLE emptied (
+		journal INTEGER PRIMARY KEY,           -- its number
+		place   INTEGER NOT NULL
+	) STRICT;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

@@ -49,6 +49,10 @@ type Config struct {
 	FirstAsk time.Duration
 	// KeepEvents is how long events can be resumed from. Default: 7 days.
 	KeepEvents time.Duration
+	// KeepBodies is how long Retain keeps the bodies and headers of callbacks. Default: for ever.
+	KeepBodies time.Duration
+	// KeepPayments is how long Retain keeps payments. Default: for ever.
+	KeepPayments time.Duration
 	// Publish is given the events of every commit, in order, under the lock that orders commits. It must not block and
 	// must not call the Table. Default: nobody is told.
 	Publish func([]Event)
@@ -165,7 +169,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.db, err = sql.Open("sqlite", fmt.Sprintf("%s&_pragma=journal_mode(wal)&_pragma=wal_autocheckpoint(%d)&_pragma=cache_size(-8000)&_txlock=immediate", file, checkpointSelf)); err != nil {
+	if t.db, err = sql.Open("sqlite", fmt.Sprintf("%s&_pragma=journal_mode(wal)&_pragma=secure_delete(on)&_pragma=wal_autocheckpoint(%d)&_pragma=cache_size(-8000)&_txlock=immediate", file, checkpointSelf)); err != nil {
 		return nil, err
 	}
 	t.db.SetMaxOpenConns(1)

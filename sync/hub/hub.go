@@ -101,6 +101,15 @@ func (h *Hub) Publish(events ...Event) {
 	}
 }
 
+// Drop forgets what is in memory: events have changed in the table, and are read from there.
+func (h *Hub) Drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.ring)
+	h.from, h.floor = h.to, h.head
+	clear(h.last)
+}
+
 func (h *Hub) add(e Event) {
 	n := uint64(len(h.ring))
 	if h.to-h.from == n {

@@ -1,0 +1,173 @@
+package correlate_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/push"
+)
+
+// digits counts how often something stands in the files of the database.
+func (s *shop) digits(what string) (n int) {
+	s.Helper()
+	for _, name := range []string{s.cfg.Path, s.cfg.Path + "-wal", s.cfg.Path + "-shm"} {
+		b, err := os.ReadFile(name)
+		if err != nil && !os.IsNotExist(err) {
+			s.Fatal(err)
+		}
+		n += bytes.Count(b, []byte(what))
+	}
+	return n
+}
+
+func TestACustomerIsForgottenAndTheSumsStay(t *testing.T) {
+	const other = "254700000001"
+	s := open(t)
+	var ids []string
+	for i := range 150 { // more than a step
+		number := phone
+		if i%3 == 0 {
+			number = other
+		}
+		session := fmt.Sprint("s", i)
+		if _, err := s.OpenSession(t.Context(), correlate.Session{ID: session, Amount: 100_00, AccountReference: "0" + number[3:]}); err != nil { // shops do that
+			t.Fatal(err)
+		}
+		r := request(session)
+		r.Phone, r.IdempotencyKey, r.AccountReference = number, "key-"+number, ""
+		p := s.begin(r)
+		if _, err := s.Accepted(t.Context(), p.ID, "mr-"+p.ID, fmt.Sprintf("ws_CO_%d_%s", i, number[3:])); err != nil {
+			t.Fatal(err)
+		}
+		s.comes(s.Ref(p.ID), fmt.Sprintf(`{"Body":{"stkCallback":{"MerchantRequestID":"mr-%s","CheckoutRequestID":"ws_CO_%d_%s","ResultCode":0,"ResultDesc":"ok","CallbackMetadata":{"Item":[`+
+			`{"Name":"Amount","Value":100},{"Name":"MpesaReceiptNumber","Value":"TIL7XK%04d"},{"Name":"PhoneNumber","Value":%s}]}}}}`, p.ID, i, number[3:], i, number))
+		ids = append(ids, p.ID)
+	}
+	s.comes("", `{"TransID":"TIL7XK9999","TransAmount":"5.00","MSISDN":"`+phone+`","FirstName":"WANJIKU"}`) // of no payment
+	if s.digits(phone[3:]) == 0 || s.digits("WANJIKU") == 0 {
+		t.Fatal("the test looks in the wrong place")
+	}
+	others := s.digits(other[3:])
+
+	f, err := s.Forget(t.Context(), phone, "ann")
+	if err != nil || f.Payments != 100 || f.Callbacks != 101 || f.Left != 0 {
+		t.Fatalf("forgot %+v, %v", f, err)
+	}
+	if n := s.digits(phone[3:]); n != 0 {
+		t.Errorf("the number is on the disk %d times", n)
+	}
+	if s.digits("WANJIKU") != 0 {
+		t.Error("the name is on the disk")
+	}
+	if s.digits(other[3:]) == 0 || others == 0 {
+		t.Error("another customer was forgotten")
+	}
+	var sum push.Money
+	for i, id := range ids {
+		p := s.get(id)
+		sum += p.Amount
+		if p.Status != push.Success || p.Receipt != fmt.Sprintf("TIL7XK%04d", i) || (p.Phone == "") != (i%3 != 0) {
+			t.Fatalf("payment %d is %+v", i, p)
+		}
+	}
+	if sum != 150*100_00 {
+		t.Errorf("the sum is %v", sum)
+	}
+	events, err := s.Events(t.Context(), "s1", 0, 10)
+	if err != nil || len(events) != 2 {
+		t.Fatalf("the events are %v, %v", events, err)
+	}
+	for _, e := range events {
+		var m push.Message
+		if err := json.Unmarshal(e.Encoded, &m); err != nil || m.Data.PhoneNumber != "" || m.Data.CheckoutRequestID != "" || m.Data.Amount != 100_00 {
+			t.Errorf("an event is %s, %v", e.Encoded, err)
+		}
+	}
+	if list, err := s.Search(t.Context(), correlate.Query{Phone: phone}); err != nil || len(list) != 0 {
+		t.Errorf("a search finds %v, %v", list, err)
+	}
+	if got := s.acts(); len(got) == 0 || got[len(got)-1] != "ann, customer forgotten, , 100 payments, 101 callbacks" {
+		t.Errorf("the audit is %q", got)
+	}
+	s.restart() // and it stays forgotten
+	if n := s.digits(phone[3:]); n != 0 {
+		t.Errorf("after a restart the number is on the disk %d times", n)
+	}
+	if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Payments != 0 || f.Callbacks != 0 {
+		t.Errorf("once more: %+v, %v", f, err)
+	}
+}
+
+func TestACustomerWhosePaymentIsOpenIsNotForgotten(t *testing.T) {
+	s := open(t)
+	p := s.pay("s")
+	if _, err := s.Forget(t.Context(), phone, "ann"); !errors.Is(err, correlate.ErrOpen) {
+		t.Errorf("it was forgotten: %v", err)
+	}
+	if p := s.get(p.ID); p.Phone != phone {
+		t.Errorf("the payment is %+v", p)
+	}
+	for _, wrong := range []string{"", "254", "0708374149", "25470837414x"} {
+		if _, err := s.Forget(t.Context(), wrong, "ann"); !errors.Is(err, correlate.ErrInvalid) {
+			t.Errorf("%q: %v", wrong, err)
+		}
+	}
+}
+
+func TestBodiesAndPaymentsAreKeptForTheirOwnTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(c *correlate.Config) { c.KeepBodies, c.KeepPayments = 4*24*time.Hour, 30*24*time.Hour })
+		var ids []string
+		pay := func(i int) {
+			p := s.pay(fmt.Sprint("s", i))
+			s.comes(s.Ref(p.ID), success(p, "100", fmt.Sprintf("TIL7XK%04d", i)))
+			ids = append(ids, p.ID)
+		}
+		bodies := func() (n int) {
+			list, _, err := s.Callbacks(t.Context(), correlate.CallbackFilter{Limit: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range list {
+				if len(c.Body) > 0 {
+					n++
+				}
+			}
+			return n
+		}
+		for i := range 450 { // more than two steps
+			pay(i)
+		}
+		done := make(chan error, 1)
+		go func() { done <- s.Retain(t.Context()) }()
+		time.Sleep(3 * 24 * time.Hour)
+		pay(450)
+		if n := bodies(); n != 451 {
+			t.Errorf("after three days %d bodies are left", n)
+		}
+		time.Sleep(30 * time.Hour)
+		if n := bodies(); n != 1 {
+			t.Errorf("after four days %d bodies are left", n)
+		}
+		if p := s.get(ids[0]); p.Status != push.Success {
+			t.Errorf("the payment is %+v", p)
+		}
+		time.Sleep(27 * 24 * time.Hour)
+		if _, err := s.Payment(t.Context(), ids[0]); !errors.Is(err, correlate.ErrNotFound) {
+			t.Errorf("after a month the payment is there: %v", err)
+		}
+		if _, err := s.Session(t.Context(), "s0"); !errors.Is(err, correlate.ErrNotFound) {
+			t.Errorf("and its session: %v", err)
+		}
+		if p := s.get(ids[450]); p.Status != push.Success || bodies() != 0 {
+			t.Errorf("the younger one is %+v", p)
+		}
+	})
+}
