@@ -66,26 +66,31 @@ func TestARefIsBelievedUntilItsKeyIsRetired(t *testing.T) {
 }
 
 func TestAForgeryAsksOnceAndTellsNobody(t *testing.T) {
-	s := open(t)
-	p := s.pay("a")
-	s.published = nil
-	forged := p.ID + strings.Repeat("0", 32)
-	s.comes(forged, success(p, "100.00", newReceipt))
-	if due := s.due(); len(due) != 1 {
-		t.Errorf("due are %v after the first forgery, want the payment", due)
-	}
-	if err := s.Asked(context.Background(), p.ID); err != nil {
-		t.Fatal(err)
-	}
-	was := s.get(p.ID)
-	for range 5 {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(c *correlate.Config) { c.Path = dir + "/hodi.db" })
+		defer s.Close()
+		p := s.pay("a")
+		s.published = nil
+		forged := p.ID + strings.Repeat("0", 32)
 		s.comes(forged, success(p, "100.00", newReceipt))
-	}
-	if now := s.get(p.ID); fmt.Sprint(now) != fmt.Sprint(was) {
-		t.Errorf("forgeries made\n%+v of\n%+v", now, was)
-	}
-	s.wantEvents()
-	s.wantCounts(map[string]int64{"forged": 6})
+		if due := s.due(); len(due) != 1 {
+			t.Errorf("due are %v after the first forgery, want the payment", due)
+		}
+		time.Sleep(10 * time.Minute) // by now it is asked about every few minutes, and could be every 15 s
+		if err := s.Asked(context.Background(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		was := s.get(p.ID)
+		for range 5 {
+			s.comes(forged, success(p, "100.00", newReceipt))
+		}
+		if now := s.get(p.ID); fmt.Sprint(now) != fmt.Sprint(was) {
+			t.Errorf("forgeries made\n%+v of\n%+v", now, was)
+		}
+		s.wantEvents()
+		s.wantCounts(map[string]int64{"forged": 6})
+	})
 }
 
 func TestADoubtIsTakenAwayByTheQuery(t *testing.T) {
