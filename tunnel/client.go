@@ -4,14 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -21,12 +23,14 @@ type Client struct {
 	Edge string // host:port of the edge, required
 	// WebSocket is host:port of the edge for a WebSocket, where it is another than for QUIC. "": Edge.
 	WebSocket string
-	// TLS has the edge's own CA as RootCAs, required. Of the rest only a certificate of the sidecar's own and the clock
-	// are taken; a certificate that the CA did not sign never is.
+	// TLS has the edge's own CA as RootCAs, required, and the sidecar's own certificate, which says whose it is, in
+	// Certificates or GetClientCertificate. Of the rest only the clock is taken; a certificate of the edge that the CA did
+	// not sign never is.
 	TLS *tls.Config
-	// Token says which endpoint's sidecar this is. Required.
-	Token []byte
-	// Instance tells two machines with one Token apart.
+	// Expired is called when the edge says that the sidecar's certificate has expired: it has to be renewed. nil: nobody is
+	// told.
+	Expired func()
+	// Instance tells two machines with one certificate apart.
 	Instance [16]byte
 	// Sink is where entries go. Required.
 	Sink Sink
@@ -50,6 +54,9 @@ type Client struct {
 	Logger *slog.Logger
 
 	wall func() time.Time // the wall clock, where a test has its own
+	pin  *wire.Pin        // by which the edge is known, while there is no CA yet: see Join
+
+	mispinned atomic.Bool // somebody answered who has another pin
 
 	mu      sync.Mutex
 	status  Status
@@ -92,8 +99,8 @@ func (c *Client) Run(ctx context.Context) error {
 		return errors.New("tunnel: run: no sink to deliver to")
 	case c.TLS == nil || c.TLS.RootCAs == nil:
 		return errors.New("tunnel: run: the edge's CA is needed: its certificate is signed by no other")
-	case len(c.Token) > wire.MaxToken:
-		return fmt.Errorf("tunnel: run: token of %d bytes, over the limit of %d", len(c.Token), wire.MaxToken)
+	case len(c.TLS.Certificates) == 0 && c.TLS.GetClientCertificate == nil:
+		return errors.New("tunnel: run: a certificate is needed: nobody is let in without")
 	}
 	var watching sync.WaitGroup
 	watching.Go(func() { c.watch(ctx) })
@@ -142,6 +149,11 @@ func (c *Client) pause(err error, lived time.Duration) time.Duration {
 		return rivalWait
 	}
 	switch reason(err) {
+	case wire.CloseExpired:
+		if c.Expired != nil {
+			c.Expired()
+		}
+		return between(time.Second, 2*time.Second)
 	case wire.CloseUnauthorized, wire.CloseVersion:
 		return between(4*time.Second, 6*time.Second)
 	case wire.CloseProtocol, wire.CloseUnavailable:
@@ -161,6 +173,8 @@ func reason(err error) (code wire.CloseCode) {
 		code = e.code
 	} else if errors.Is(err, wire.ErrProtocol) {
 		code = wire.CloseProtocol
+	} else if e, ok := errors.AsType[*quic.TransportError](err); ok && e.Remote && e.ErrorCode.IsCryptoError() {
+		code = wire.CloseUnauthorized // TLS tells a client only afterwards that its certificate is not taken
 	}
 	return code
 }

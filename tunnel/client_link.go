@@ -79,7 +79,7 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 		return split{}, endingf(wire.CloseUnavailable, "tunnel: cursor: %w", err)
 	}
 	asked := time.Now()
-	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Token: c.Token, Cursor: cursor, Idle: c.silent()}
+	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Cursor: cursor, Idle: c.silent()}
 	if err := l.write(wire.Append(nil, hello)); err != nil {
 		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}

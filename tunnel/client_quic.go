@@ -38,7 +38,7 @@ func (c *Client) tryQUIC(ctx context.Context, v *voice, within time.Duration) (_
 		tr.Close()
 		socket.Close()
 	}
-	qc, err := tr.Dial(ctx, addr, clientTLS(c.TLS), clientQUIC(c.idle(), max(handshakeWithin, within)))
+	qc, err := tr.Dial(ctx, addr, c.tls(wire.ALPN), clientQUIC(c.idle(), max(handshakeWithin, within)))
 	if err != nil {
 		release()
 		if cause := context.Cause(ctx); cause != nil {

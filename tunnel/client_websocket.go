@@ -80,9 +80,7 @@ func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duratio
 	}()
 	stop := whenDone(ctx, func() { tcp.Close() })
 	defer stop()
-	conf := clientTLS(c.TLS)
-	conf.NextProtos = []string{"http/1.1"}
-	over := tls.Client(tcp, conf)
+	over := tls.Client(tcp, c.tls(protocolHTTP))
 	if err := over.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +101,7 @@ func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duratio
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
-	return newWebsocketConn(ws, beneath), nil
+	return newWebsocketConn(ws, beneath, over.ConnectionState().PeerCertificates), nil
 }
 
 // web is where the edge takes WebSockets.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"sync"
 	"time"
@@ -25,7 +26,11 @@ func NewHalfDead() (server *HalfDead, sidecar net.Conn) {
 func (h *HalfDead) Close(code wire.CloseCode, _ string) { h.once.Do(func() { h.Closed <- code }) }
 func (h *HalfDead) Bury()                               { h.Conn.Close() }
 func (h *HalfDead) Remote() string                      { return "half-dead" }
+func (h *HalfDead) Certificates() []*x509.Certificate   { return anybody }
 func (h *HalfDead) Transport() (name, why string)       { return TransportQUIC, "" }
+
+// anybody is what the end of a connection that has no TLS has shown.
+var anybody = []*x509.Certificate{{}}
 
 // ServeConn serves one connection.
 func (s *Server) ServeConn(ctx context.Context, c *HalfDead) { s.serve(ctx, c, func() {}) }
@@ -57,6 +62,7 @@ func (w *Wire) Read(b []byte) (int, error) {
 
 func (w *Wire) Close(wire.CloseCode, string)             { w.dead() }
 func (w *Wire) Remote() string                           { return "wire" }
+func (w *Wire) Certificates() []*x509.Certificate        { return anybody }
 func (w *Wire) Transport() (name, why string)            { return TransportQUIC, "" }
 func (s *Server) ServeWire(ctx context.Context, w *Wire) { s.serve(ctx, w, func() {}) }
 

@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -286,6 +289,9 @@ func callbacks(from, to int, more string) []string {
 
 // authority is a private CA and the certificate that it gave the edge.
 type authority struct {
+	t    testing.TB
+	ca   *x509.Certificate
+	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 	edge tls.Certificate
 }
@@ -317,16 +323,53 @@ func newAuthority(t testing.TB) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := authority{pool: x509.NewCertPool(), edge: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: edgeKey}}
+	a := authority{t: t, key: key, pool: x509.NewCertPool(), edge: tls.Certificate{Certificate: [][]byte{der, root}, PrivateKey: edgeKey}}
 	cert, err := x509.ParseCertificate(root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.ca = cert
 	a.pool.AddCert(cert)
 	return a
 }
 
 func (a authority) server() *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{a.edge}}
+	return &tls.Config{Certificates: []tls.Certificate{a.edge}, ClientCAs: a.pool}
 }
-func (a authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool} }
+
+// client is the sidecar of an endpoint.
+func (a authority) client(endpoint string) *tls.Config {
+	a.t.Helper()
+	key, err := enrol.NewKey()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.certificate(endpoint, key, time.Now())}}
+}
+
+// certificate is one that was issued at a time.
+func (a authority) certificate(endpoint string, key crypto.Signer, at time.Time) tls.Certificate {
+	a.t.Helper()
+	request, err := enrol.Request(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	parsed, _, err := enrol.ReadRequest(request, endpoint)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	der, err := enrol.Issue(a.ca, a.key, endpoint, parsed, at)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// byName lets in whoever has a certificate, whatever his name; but nobody who is called guess.
+func byName(_ context.Context, c *x509.Certificate) (tunnel.Endpoint, error) {
+	name, err := enrol.Endpoint(c)
+	if err == nil && name == "guess" {
+		err = &tunnel.Refusal{Endpoint: name, Reason: "this sidecar was revoked"}
+	}
+	return tunnel.Endpoint{Name: name, Callback: "https://edge.example/c/" + name}, err
+}

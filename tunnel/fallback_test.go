@@ -30,9 +30,7 @@ func serveWeb(t *testing.T, ca authority, h tunnel.History) (edge string, stop f
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &tunnel.Server{History: h, TLS: ca.server(), Authorize: func(_ context.Context, token []byte) (tunnel.Endpoint, error) {
-		return tunnel.Endpoint{Name: string(token)}, nil
-	}}
+	s := &tunnel.Server{History: h, TLS: ca.server(), Authorize: byName}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.ServeWebSocket(ctx, tls.NewListener(l, s.WebSocketTLS())) }()
@@ -76,7 +74,7 @@ func TestWithoutUDPTheLinkIsOverWebSocketAndSaysWhy(t *testing.T) {
 			edge, stopEdge := serveWeb(t, ca, h)
 			c.prepare(t, edge)
 			h.add("duka", 100, "")
-			client := &tunnel.Client{Edge: edge, TLS: ca.client(), Token: []byte("duka"), Sink: s}
+			client := &tunnel.Client{Edge: edge, TLS: ca.client("duka"), Sink: s}
 			stop := run(t, client)
 			s.until(100)
 			status := client.Status()
@@ -102,7 +100,7 @@ func TestWhereTheEdgeTakesWebSocketsOnAnotherPort(t *testing.T) {
 	}
 	closed.Close()
 	h.add("duka", 100, "")
-	client := &tunnel.Client{Edge: closed.LocalAddr().String(), WebSocket: edge, TLS: ca.client(), Token: []byte("duka"), Sink: s}
+	client := &tunnel.Client{Edge: closed.LocalAddr().String(), WebSocket: edge, TLS: ca.client("duka"), Sink: s}
 	stop := run(t, client)
 	s.until(100)
 	if status := client.Status(); status.Transport != tunnel.TransportWebSocket || status.Remote != edge {
@@ -220,7 +218,7 @@ func TestThroughProxiesThatWantAPasswordAndResolveTheName(t *testing.T) {
 			proxy, names := serveProxy(t, serve, edge)
 			log := new(lines)
 			client := &tunnel.Client{
-				Edge: edgeName, TLS: ca.client(), Token: []byte("duka"), Sink: s, Logger: slog.New(slog.NewTextHandler(log, nil)),
+				Edge: edgeName, TLS: ca.client("duka"), Sink: s, Logger: slog.New(slog.NewTextHandler(log, nil)),
 				Resolve: func(context.Context, string) (net.Addr, error) { return nil, errors.New("no such host") },
 				Proxy: func(to *url.URL) (*url.URL, error) {
 					if to.String() != "https://"+edgeName {
@@ -253,7 +251,7 @@ func TestAProxyThatRefusesIsNamedAndItsPasswordIsNot(t *testing.T) {
 			proxy, names := serveProxy(t, serve, "")
 			log, said := new(lines), make(chan string, 100)
 			client := &tunnel.Client{
-				Edge: edgeName, TLS: newAuthority(t).client(), Sink: newSink(),
+				Edge: edgeName, TLS: newAuthority(t).client("duka"), Sink: newSink(),
 				Logger:  slog.New(slog.NewTextHandler(io.MultiWriter(log, told(said)), nil)),
 				Resolve: func(context.Context, string) (net.Addr, error) { return nil, errors.New("no such host") },
 				Proxy: func(*url.URL) (*url.URL, error) {

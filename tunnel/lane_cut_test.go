@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"testing"
@@ -75,10 +76,10 @@ func laneful(t *testing.T, down, up int) (read, heard int, first []wire.Entry) {
 				}
 			}
 		}
-		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+		s := &tunnel.Server{History: h, Authorize: func(context.Context, *x509.Certificate) (tunnel.Endpoint, error) {
 			return tunnel.Endpoint{Name: "duka"}, nil
 		}}
-		c := &tunnel.Client{Token: []byte("t"), Sink: l}
+		c := &tunnel.Client{Sink: l}
 		for n := 0; ; n++ {
 			edge, sidecar := tunnel.NewWire(1<<30, 1<<30)
 			if n == 0 {

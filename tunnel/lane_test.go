@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net"
 	"slices"
@@ -120,7 +121,7 @@ func atTheTill(t *testing.T, backlog int, more string, f func(*till), change ...
 			c(h)
 			backlog-- // each makes one entry fresh
 		}
-		s := &tunnel.Server{History: h, Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+		s := &tunnel.Server{History: h, Authorize: func(context.Context, *x509.Certificate) (tunnel.Endpoint, error) {
 			return tunnel.Endpoint{Name: "duka"}, nil
 		}}
 		edge, conn := tunnel.NewHalfDead()
@@ -131,7 +132,7 @@ func atTheTill(t *testing.T, backlog int, more string, f func(*till), change ...
 			conn.Close()
 			<-served
 		}()
-		conn.Write(wire.Append(nil, hello("duka", 1, wire.Cursor{})))
+		conn.Write(wire.Append(nil, hello(1, wire.Cursor{})))
 		p := &till{t, h, conn, wire.NewReader(&onlyWhatIsAsked{Reader: conn}), edge.Bury}
 		if w, ok := p.read().(*wire.Welcome); !ok || w.Head != uint64(backlog) {
 			t.Fatalf("welcome %v", w)

@@ -29,10 +29,12 @@ type peer struct {
 }
 
 // peer connects, over what there is in this world, and says nothing yet.
-func (w *world) peer() *peer {
+func (w *world) peer() *peer { return w.peerOf("duka") }
+
+func (w *world) peerOf(endpoint string) *peer {
 	w.t.Helper()
 	p := &peer{w: w}
-	conf := w.ca.client()
+	conf := w.ca.client(endpoint)
 	conf.ServerName, conf.MinVersion = wire.ServerName, tls.VersionTLS13
 	if w.router.noUDP.Load() {
 		tcp, err := w.dialTCP(w.t.Context(), (*net.TCPAddr)(edgeAddr))
@@ -82,8 +84,8 @@ type quiet struct{ net.PacketConn }
 func (quiet) SetReadBuffer(int) error  { return nil }
 func (quiet) SetWriteBuffer(int) error { return nil }
 
-func hello(endpoint string, instance byte, cursor wire.Cursor) *wire.Hello {
-	return &wire.Hello{Version: wire.Version, Instance: [16]byte{instance}, Token: []byte("secret of " + endpoint), Cursor: cursor, Idle: time.Minute}
+func hello(instance byte, cursor wire.Cursor) *wire.Hello {
+	return &wire.Hello{Version: wire.Version, Instance: [16]byte{instance}, Cursor: cursor, Idle: time.Minute}
 }
 
 func (p *peer) say(frames ...wire.Frame) {
@@ -140,7 +142,7 @@ func TestHostileFramesEndTheLinkAndNothingElse(t *testing.T) {
 	}{
 		"an ack of what was never sent": {wire.Append(nil, &wire.Ack{Seq: 11}), wire.CloseProtocol},
 		"the greatest ack there is":     {wire.Append(nil, &wire.Ack{Seq: 1<<64 - 1}), wire.CloseProtocol},
-		"a second hello":                {wire.Append(nil, hello("duka", 1, wire.Cursor{})), wire.CloseProtocol},
+		"a second hello":                {wire.Append(nil, hello(1, wire.Cursor{})), wire.CloseProtocol},
 		"a welcome":                     {wire.Append(nil, &wire.Welcome{}), wire.CloseProtocol},
 		"an entry":                      {wire.Append(nil, &wire.Entry{Seq: 1}), wire.CloseProtocol},
 		"a frame over the limit":        {header(wire.TypeEntry, wire.MaxFrame+1), wire.CloseProtocol},
@@ -154,7 +156,7 @@ func TestHostileFramesEndTheLinkAndNothingElse(t *testing.T) {
 				w.history.add("kiosk", 10, "")
 				other := w.sidecar("kiosk", s)
 				p := w.peer()
-				p.say(hello("duka", 1, wire.Cursor{}))
+				p.say(hello(1, wire.Cursor{}))
 				hear[*wire.Welcome](p)
 				p.bytes(c.bytes)
 				if code := p.ended(5 * time.Second); code != c.code {
@@ -176,7 +178,7 @@ func TestFramesOfUnknownTypesAreSkipped(t *testing.T) {
 	overBoth(t, func(w *world) {
 		e := w.edge()
 		p := w.peer()
-		p.say(hello("duka", 1, wire.Cursor{}))
+		p.say(hello(1, wire.Cursor{}))
 		hear[*wire.Welcome](p)
 		p.bytes(append([]byte{0x7f, 0, 0, 3, 1, 2, 3}, wire.Append(nil, &wire.Ping{Nonce: 7})...))
 		if pong := hear[*wire.Pong](p); pong.Nonce != 7 {
@@ -193,12 +195,11 @@ func TestNobodyIsLetInWithoutAProperHello(t *testing.T) {
 		code wire.CloseCode
 		late bool // only its deadline ends it
 	}{
-		"a token that nobody has":    {wire.Append(nil, &wire.Hello{Version: wire.Version, Token: []byte("guess")}), wire.CloseUnauthorized, false},
 		"another version":            {wire.Append(nil, &wire.Hello{Version: wire.Version + 1}), wire.CloseVersion, false},
 		"an ack first":               {wire.Append(nil, &wire.Ack{}), wire.CloseProtocol, false},
 		"a ping first":               {wire.Append(nil, &wire.Ping{}), wire.CloseProtocol, false},
 		"a hello over its limit":     {[]byte{byte(wire.TypeHello), 0, 0x10, 1}, wire.CloseProtocol, false},
-		"half a hello, then nothing": {wire.Append(nil, hello("duka", 1, wire.Cursor{}))[:20], wire.CloseProtocol, true},
+		"half a hello, then nothing": {wire.Append(nil, hello(1, wire.Cursor{}))[:20], wire.CloseProtocol, true},
 		"unknown frames without end": {append([]byte{0x7f, 0, 0x40, 0}, make([]byte, 16384)...), wire.CloseProtocol, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +239,7 @@ func TestOneWhoNeverAcknowledgesGetsAWindowFullAndNoMore(t *testing.T) {
 	inWorld(t, func(w *world) {
 		e := w.edge()
 		p := w.peer()
-		p.say(hello("duka", 1, wire.Cursor{}))
+		p.say(hello(1, wire.Cursor{}))
 		hear[*wire.Welcome](p)
 		for range 100 {
 			w.history.add("duka", 1, string(make([]byte, 100<<10)))
@@ -269,7 +270,7 @@ func TestOneWhoStopsReadingLosesItsLinkAlthoughItsNetworkAnswers(t *testing.T) {
 	overBoth(t, func(w *world) {
 		e := w.edge()
 		p := w.peer()
-		p.say(hello("duka", 1, wire.Cursor{}))
+		p.say(hello(1, wire.Cursor{}))
 		hear[*wire.Welcome](p)
 		for range 10 { // less than the window of the link, more than a stream takes that nobody reads
 			w.history.add("duka", 1, string(make([]byte, 100<<10)))

@@ -116,13 +116,11 @@ func TestOverUDPTheLinkMovesToAnotherSocketWhileEntriesFlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &tunnel.Server{History: h, TLS: ca.server(), Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
-		return tunnel.Endpoint{Name: "duka"}, nil
-	}}
+	server := &tunnel.Server{History: h, TLS: ca.server(), Authorize: byName}
 	// To the client the machine changes its address; in truth there is only loopback.
 	var from atomic.Int32
 	client := &tunnel.Client{
-		Edge: pc.LocalAddr().String(), TLS: ca.client(), Token: []byte("duka"), Sink: s,
+		Edge: pc.LocalAddr().String(), TLS: ca.client("duka"), Sink: s,
 		Route: func(netip.AddrPort) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(from.Load())}) },
 	}
 	ctx, cancel := context.WithCancel(context.Background())

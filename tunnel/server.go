@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -20,9 +22,16 @@ import (
 // Server is the edge's end. Its fields are set before Serve and left alone.
 type Server struct {
 	History History // required
-	// Authorize says whom a token is for. An error closes the link as unauthorised. Required.
-	Authorize func(ctx context.Context, token []byte) (Endpoint, error)
-	// TLS has the certificate for wire.ServerName. Required.
+	// Authorize says whose a certificate is that ClientCAs has signed for a client, at whatever time: when it ends, and
+	// whether it was revoked, is for Authorize to judge. An error closes the link as unauthorised, one that is a *Refusal as
+	// it says. Required.
+	Authorize func(ctx context.Context, sidecar *x509.Certificate) (Endpoint, error)
+	// Issue answers a *wire.Join, whose sender has no certificate (nil), or a *wire.Renew, whose sender's was verified as
+	// for Authorize. An error is as one of Authorize. nil: nobody is given any.
+	Issue func(ctx context.Context, remote string, sidecar *x509.Certificate, request wire.Frame) (*wire.Issued, error)
+	// Refused is told of those who were not let in: whose sidecar it was, if that is known, and why. nil: nobody is.
+	Refused func(remote, endpoint string, why error)
+	// TLS has the certificate for wire.ServerName, and ClientCAs, which sign those of sidecars. Required.
 	TLS *tls.Config
 	// ResetKey makes the stateless resets by which sidecars notice at once that the edge was restarted. Kept over
 	// restarts by the caller. nil: none are sent, and it takes sidecars some seconds.
@@ -53,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 		VerifySourceAddress: s.door.crowded,
 	}
 	defer tr.Close()
-	err := h.open(tr, serverTLS(s.TLS))
+	err := h.open(tr, s.tls(wire.ALPN))
 	if err != nil {
 		return fmt.Errorf("tunnel: serve: %w", err)
 	}
@@ -65,8 +74,8 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 }
 
 func (s *Server) complete() error {
-	if s.History == nil || s.Authorize == nil || s.TLS == nil {
-		return errors.New("tunnel: serve: a history, an authorizer and a certificate are needed")
+	if s.History == nil || s.Authorize == nil || s.TLS == nil || s.TLS.ClientCAs == nil {
+		return errors.New("tunnel: serve: a history, an authorizer, a certificate and a CA of those of sidecars are needed")
 	}
 	return nil
 }
@@ -90,7 +99,7 @@ func (s *Server) accepted(ctx context.Context, c *quic.Conn) {
 // serve takes a connection from its Hello to its end. It calls known as soon as it is known whose it is.
 func (s *Server) serve(ctx context.Context, c conn, known func()) {
 	l, life, err := s.greet(ctx, c)
-	if err == nil {
+	if err == nil && l != nil {
 		known()
 		err = l.run(ctx, life)
 		l.seat.leave(l)
@@ -102,20 +111,63 @@ func (s *Server) serve(ctx context.Context, c conn, known func()) {
 
 // report logs the end of a link. What is normal is not worth an operator's eye.
 func (s *Server) report(c conn, l *serverLink, err error) {
+	if l == nil && err == nil {
+		return // it was given a certificate
+	}
 	level := slog.LevelInfo
 	if e, ok := errors.AsType[*ending](err); ok {
 		switch e.code {
-		case wire.CloseUnauthorized, wire.CloseVersion, wire.CloseProtocol, wire.CloseUnavailable, wire.CloseDuplicate:
+		case wire.CloseUnauthorized, wire.CloseVersion, wire.CloseProtocol, wire.CloseUnavailable, wire.CloseDuplicate, wire.CloseExpired:
 			level = slog.LevelWarn
 		}
 	} else if errors.Is(err, wire.ErrProtocol) {
 		level = slog.LevelWarn
 	}
 	if l == nil {
+		if e, ok := errors.AsType[*ending](err); ok && e.code == wire.CloseUnauthorized {
+			s.refused(c.Remote(), err)
+		}
 		s.log().Log(context.Background(), level, "sidecar not let in", "remote", c.Remote(), "err", err)
 		return
 	}
 	s.log().Log(context.Background(), level, "link ended", "endpoint", l.endpoint.Name, "generation", l.generation, "remote", c.Remote(), "acked", l.acked.Load(), "err", err)
+}
+
+func (s *Server) refused(remote string, err error) {
+	if s.Refused == nil {
+		return
+	}
+	endpoint := ""
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		endpoint = r.Endpoint
+	}
+	s.Refused(remote, endpoint, err)
+}
+
+// Cut ends the link of an endpoint, if it has one: Authorize lets its sidecar in no more, for this reason.
+func (s *Server) Cut(endpoint, why string) {
+	s.mu.Lock()
+	st := s.seats[endpoint]
+	s.mu.Unlock()
+	if st == nil {
+		return
+	}
+	if l := st.present(); l != nil {
+		l.oust(refusal(&Refusal{Endpoint: endpoint, Reason: why}))
+	}
+}
+
+// Seen is when an endpoint's last link ended; the zero time if none has, since this Server began.
+func (s *Server) Seen(endpoint string) time.Time {
+	s.mu.Lock()
+	st := s.seats[endpoint]
+	s.mu.Unlock()
+	if st == nil {
+		return time.Time{}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.left
 }
 
 // Links lists the present links, for display, by endpoint.

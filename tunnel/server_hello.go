@@ -14,7 +14,8 @@ import (
 )
 
 // greet hears a Hello, finds out whose it is, gives the link its seat (which ends the one before it), agrees with the
-// sidecar on a history, and says Welcome. Until the token is known to be good it reads one short frame and no more.
+// sidecar on a history, and says Welcome. Until it is known whose it is it reads one short frame and no more. Who asks for a
+// certificate in place of a link is answered, and has neither link nor error.
 func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context.Context, err error) {
 	began := time.Now()
 	stop := whenDone(ctx, func() { c.Close(wire.CloseDraining, wire.CloseDraining.String()) })
@@ -31,18 +32,22 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 	if err != nil {
 		return nil, nil, endingf(wire.CloseProtocol, "tunnel: no hello: %w", err)
 	}
+	actx, cancel := context.WithDeadline(ctx, began.Add(helloWithin))
+	defer cancel()
 	hello, ok := frame.(*wire.Hello)
 	if !ok {
-		return nil, nil, endingf(wire.CloseProtocol, "tunnel: %v before hello", frame.Type())
+		return nil, nil, s.issue(actx, c, frame)
+	}
+	peer := leafOf(c)
+	if peer == nil {
+		return nil, nil, endingf(wire.CloseUnauthorized, "tunnel: hello of a sidecar without a certificate")
 	}
 	if hello.Version != wire.Version {
 		return nil, nil, endingf(wire.CloseVersion, "tunnel: hello of version %d, ours is %d", hello.Version, wire.Version)
 	}
-	actx, cancel := context.WithDeadline(ctx, began.Add(helloWithin))
-	defer cancel()
-	endpoint, err := s.Authorize(actx, hello.Token)
+	endpoint, err := s.Authorize(actx, peer)
 	if err != nil {
-		return nil, nil, endingf(wire.CloseUnauthorized, "tunnel: hello: %w", err)
+		return nil, nil, refusal(err)
 	}
 	first.N = math.MaxInt64
 	if sidecar.idle = min(hello.Idle, wire.MaxIdle); sidecar.idle == 0 {
@@ -58,7 +63,12 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 	if rival {
 		s.log().Warn("two machines use one identity", "endpoint", endpoint.Name, "remote", c.Remote(), "instance", fmt.Sprintf("%x", hello.Instance))
 	}
-	if err := l.welcome(ctx, life, hello.Cursor); err != nil {
+	if _, err = s.Authorize(actx, peer); err != nil { // revoked meanwhile, when there was no link yet that could be cut
+		err = refusal(err)
+	} else {
+		err = l.welcome(ctx, life, hello.Cursor)
+	}
+	if err != nil {
 		l.seat.leave(l)
 		oust(nil)
 		return nil, nil, err
@@ -179,6 +189,7 @@ type seat struct {
 	link       *serverLink // whose generation that is; nil when it has ended
 	out        [16]byte    // the instance that was last sent away by another one
 	rival      time.Time   // when the two were last seen to live both
+	left       time.Time   // when the last link ended
 }
 
 func (s *Server) seatOf(endpoint string) *seat {
@@ -238,6 +249,6 @@ func (st *seat) leave(l *serverLink) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.link == l {
-		st.link = nil
+		st.link, st.left = nil, time.Now()
 	}
 }

@@ -16,9 +16,7 @@ import (
 
 // WebSocketTLS is what TLS has to be on a connection that is handed to ServeWebSocket.
 func (s *Server) WebSocketTLS() *tls.Config {
-	c := serverTLS(s.TLS)
-	c.NextProtos = []string{"http/1.1"}
-	return c
+	return s.tls(protocolHTTP)
 }
 
 // ServeWebSocket serves links on the connections that l accepts, until ctx ends, as Serve does; the two share
@@ -40,13 +38,19 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 				http.Error(w, wire.CloseDraining.String(), http.StatusServiceUnavailable)
 				return
 			}
+			guest := r.Context().Value(guestKey{}).(*guest)
+			over, ok := guest.Conn.(*tls.Conn)
+			if !ok {
+				links.leave()
+				http.Error(w, "no TLS", http.StatusForbidden)
+				return
+			}
 			ws, err := websocket.Accept(w, r, nil)
 			if err != nil {
 				links.leave()
 				return // it has answered
 			}
-			guest := r.Context().Value(guestKey{}).(*guest)
-			c := newWebsocketConn(ws, guest)
+			c := newWebsocketConn(ws, guest, over.ConnectionState().PeerCertificates)
 			go func() { // so that the handler ends, with all that net/http holds for it
 				defer links.leave()
 				s.serve(ctx, c, guest.known)

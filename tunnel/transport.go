@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ type conn interface {
 	// first call decides, and all return when the connection is gone.
 	Close(code wire.CloseCode, reason string)
 	Remote() string
+	// Certificates is what the other end has shown of itself, its own first; none in TLS is none here.
+	Certificates() []*x509.Certificate
 	// Transport says what carries the bytes; and, at the sidecar, why that is not QUIC.
 	Transport() (name, why string)
 }
@@ -44,19 +47,23 @@ func (e *closedError) Error() string {
 type ending struct {
 	code wire.CloseCode
 	err  error
+	tell string // in place of what the code says by itself
 }
 
 func (e *ending) Error() string { return e.err.Error() }
 func (e *ending) Unwrap() error { return e.err }
 
 func endingf(code wire.CloseCode, format string, args ...any) error {
-	return &ending{code, fmt.Errorf(format, args...)}
+	return &ending{code: code, err: fmt.Errorf(format, args...)}
 }
 
 // closing is what the other end is told about err: only what concerns it.
 func closing(err error) (wire.CloseCode, string) {
 	if e, ok := errors.AsType[*ending](err); ok {
-		if e.code == wire.CloseProtocol {
+		switch {
+		case e.tell != "":
+			return e.code, e.tell
+		case e.code == wire.CloseProtocol:
 			return e.code, e.Error()
 		}
 		return e.code, e.code.String()
@@ -91,7 +98,12 @@ func (q *quicConn) Write(b []byte) (int, error) {
 func (q *quicConn) SetReadDeadline(t time.Time) error  { return q.stream.SetReadDeadline(t) }
 func (q *quicConn) SetWriteDeadline(t time.Time) error { return q.stream.SetWriteDeadline(t) }
 func (q *quicConn) Remote() string                     { return q.conn.RemoteAddr().String() }
-func (q *quicConn) Transport() (name, why string)      { return TransportQUIC, "" }
+
+func (q *quicConn) Certificates() []*x509.Certificate {
+	return q.conn.ConnectionState().TLS.PeerCertificates
+}
+
+func (q *quicConn) Transport() (name, why string) { return TransportQUIC, "" }
 
 func (q *quicConn) Close(code wire.CloseCode, reason string) {
 	q.once.Do(func() {
@@ -148,25 +160,21 @@ func clientQUIC(idle, handshake time.Duration) *quic.Config {
 	return c
 }
 
-// clientTLS takes from the caller whom to trust and who we are, and nothing else: verification cannot be switched off.
-func clientTLS(given *tls.Config) *tls.Config {
+// tls takes from the caller whom to trust and who we are, and nothing else: verification cannot be switched off.
+func (c *Client) tls(protocol string) *tls.Config {
+	if c.pin != nil {
+		return c.joinTLS()
+	}
+	given := c.TLS
 	return &tls.Config{
 		RootCAs:              given.RootCAs,
 		Certificates:         given.Certificates,
 		GetClientCertificate: given.GetClientCertificate,
 		Time:                 given.Time,
 		ServerName:           wire.ServerName,
-		NextProtos:           []string{wire.ALPN},
+		NextProtos:           []string{protocol},
 		MinVersion:           tls.VersionTLS13,
 	}
-}
-
-func serverTLS(given *tls.Config) *tls.Config {
-	c := given.Clone()
-	c.NextProtos = []string{wire.ALPN}
-	c.MinVersion = tls.VersionTLS13
-	c.SessionTicketsDisabled = true // nothing resumes, so none need be sent
-	return c
 }
 
 // writeAll writes whole frames, in pieces each of which has time of its own. The caller sees to it that nobody else

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -27,7 +28,8 @@ type websocketConn struct {
 	ws     *websocket.Conn
 	net    net.Conn // beneath it, for its deadlines: those of websocket.Conn end the connection without a word
 	remote string
-	why    string // at the sidecar: why it is not QUIC
+	chain  []*x509.Certificate // of the other end
+	why    string              // at the sidecar: why it is not QUIC
 
 	message io.Reader // being read; owned by Read
 	ended   chan struct{}
@@ -38,9 +40,9 @@ type websocketConn struct {
 	closing bool // the deadlines are Close's own
 }
 
-func newWebsocketConn(ws *websocket.Conn, beneath net.Conn) *websocketConn {
+func newWebsocketConn(ws *websocket.Conn, beneath net.Conn, chain []*x509.Certificate) *websocketConn {
 	ws.SetReadLimit(-1) // a message may be as long as it likes: nothing is set aside for it
-	return &websocketConn{ws: ws, net: beneath, remote: beneath.RemoteAddr().String(), ended: make(chan struct{})}
+	return &websocketConn{ws: ws, net: beneath, remote: beneath.RemoteAddr().String(), chain: chain, ended: make(chan struct{})}
 }
 
 // Read is called by one goroutine at a time.
@@ -144,7 +146,10 @@ func (w *websocketConn) Close(code wire.CloseCode, reason string) {
 	})
 }
 
-func (w *websocketConn) Remote() string                { return w.remote }
+func (w *websocketConn) Remote() string { return w.remote }
+
+func (w *websocketConn) Certificates() []*x509.Certificate { return w.chain }
+
 func (w *websocketConn) Transport() (name, why string) { return TransportWebSocket, w.why }
 
 // toldByFrame is err, or what the other end said in its close frame.

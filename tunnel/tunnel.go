@@ -1,8 +1,7 @@
 // Package tunnel is the two ends of the link between an edge and a sidecar: Server and Client.
 //
 // The sidecar dials, the edge never does. A link is one ordered stream of frames (package wire says which, and what
-// they mean) over a connection that is authenticated by the edge's certificate in one direction and a token in the
-// other. The link keeps nothing: behind the Server is a History, numbered and durable; behind the Client a Sink that
+// they mean) over a connection on which each end has shown a certificate of the edge's own CA. The link keeps nothing: behind the Server is a History, numbered and durable; behind the Client a Sink that
 // commits a batch and the place where it stopped in one step. Whatever breaks, the next link begins where the Sink is.
 //
 //	History ──Next──▶ send ─▶ ┐                          ┌ ─▶ read ─▶ inbox ─▶ apply ──Apply──▶ Sink
@@ -14,6 +13,7 @@
 // which client_dial.go races tries over QUIC, its own, and over WebSocket, those of client_websocket.go, from where
 // client_probe.go finds the way back; transport.go and transport_websocket.go are the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
 // client_heartbeat.go notices when the other end is no longer there, at the pace that client_pace.go has learned.
+// client_enrol.go and server_enrol.go are how a sidecar gets its certificate, on a connection of its own.
 // client_route.go watches the way to the edge, and client_roam.go follows when it is another one.
 package tunnel
 
@@ -52,7 +52,7 @@ type Sink interface {
 	Apply(ctx context.Context, cursor wire.Cursor, entries []wire.Entry) error
 }
 
-// Endpoint is whom a token is for.
+// Endpoint is whom a certificate is for.
 type Endpoint struct {
 	Name     string // in the History
 	Callback string // the base of its callback addresses, told in Welcome

@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -24,9 +25,7 @@ func serveUDP(t testing.TB, ca authority, h tunnel.History, addr string) (edge s
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &tunnel.Server{History: h, TLS: ca.server(), ResetKey: &[32]byte{1}, Authorize: func(_ context.Context, token []byte) (tunnel.Endpoint, error) {
-		return tunnel.Endpoint{Name: string(token)}, nil
-	}}
+	s := &tunnel.Server{History: h, TLS: ca.server(), ResetKey: &[32]byte{1}, Authorize: byName}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, pc) }()
@@ -41,7 +40,7 @@ func serveUDP(t testing.TB, ca authority, h tunnel.History, addr string) (edge s
 
 func runUDP(t testing.TB, ca authority, edge, endpoint string, s tunnel.Sink) (c *tunnel.Client, stop func()) {
 	t.Helper()
-	c = &tunnel.Client{Edge: edge, TLS: ca.client(), Token: []byte(endpoint), Sink: s}
+	c = &tunnel.Client{Edge: edge, TLS: ca.client(endpoint), Sink: s}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -108,7 +107,7 @@ func TestAServerWhoseSocketFailsSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &tunnel.Server{History: newHistory(), TLS: ca.server(), Authorize: func(context.Context, []byte) (tunnel.Endpoint, error) {
+	s := &tunnel.Server{History: newHistory(), TLS: ca.server(), Authorize: func(context.Context, *x509.Certificate) (tunnel.Endpoint, error) {
 		return tunnel.Endpoint{}, nil
 	}}
 	done := make(chan error, 1)

@@ -152,13 +152,7 @@ func (w *world) edge() *edge {
 	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), web: w.listenTCP((*net.TCPAddr)(edgeAddr)), done: make(chan error, 2)}
 	e.Server = &tunnel.Server{
 		History: w.history, TLS: w.ca.server(), ResetKey: &w.key, Logger: w.logger("edge"),
-		Authorize: func(_ context.Context, token []byte) (tunnel.Endpoint, error) {
-			name, ok := strings.CutPrefix(string(token), "secret of ")
-			if !ok {
-				return tunnel.Endpoint{}, errors.New("no such token")
-			}
-			return tunnel.Endpoint{Name: name, Callback: "https://edge.example/c/" + name}, nil
-		},
+		Authorize: byName,
 	}
 	go func() { e.done <- e.Serve(ctx, e.socket) }()
 	go func() { e.done <- e.ServeWebSocket(ctx, tls.NewListener(e.web, e.WebSocketTLS())) }()
@@ -202,7 +196,7 @@ func (w *world) sidecar(endpoint string, s tunnel.Sink, more ...func(*tunnel.Cli
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &sidecar{world: w, cancel: cancel, done: make(chan error, 1)}
 	c.Client = &tunnel.Client{
-		Edge: "edge.example:443", TLS: w.ca.client(), Token: []byte("secret of " + endpoint), Sink: s, Logger: w.logger("sidecar"),
+		Edge: "edge.example:443", TLS: w.ca.client(endpoint), Sink: s, Logger: w.logger("sidecar"),
 		Listen: func() (net.PacketConn, error) {
 			from := w.route()
 			if !from.IsValid() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -53,7 +54,7 @@ type shop struct {
 	grip  sync.Mutex // held by the fault that has hold of the process
 }
 
-// build makes the world: nothing runs yet but the edge, which is asked for the shops' papers.
+// build makes the world: nothing runs yet but the edge, which the shops have joined.
 func build(ctx context.Context, dir, hodi string, shops int, onLoopback bool, seed uint64, died func(string, error)) (*world, error) {
 	w := &world{dir: dir, hodi: hodi, at: here}
 	if onLoopback {
@@ -79,10 +80,8 @@ func build(ctx context.Context, dir, hodi string, shops int, onLoopback bool, se
 	if err := w.certificate(edge); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{"logs", "papers"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, fmt.Errorf("chaos: build: %w", err)
-		}
+	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o700); err != nil {
+		return nil, fmt.Errorf("chaos: build: %w", err)
 	}
 	w.edge = &process{name: "edge", host: w.at, log: filepath.Join(dir, "logs", "edge.log"), died: died, command: []string{hodi, "--log-format", "json", "edge",
 		"--data", filepath.Join(dir, "edge"), "--listen", address, "--public-url", "https://" + address,
@@ -101,20 +100,37 @@ func build(ctx context.Context, dir, hodi string, shops int, onLoopback bool, se
 			}
 			s.base = "http://127.0.0.1:" + strconv.Itoa(port)
 		}
-		papers := filepath.Join(dir, "papers", s.name)
-		if err := within(ctx, patience, "the edge to take "+s.name, func() error {
-			_, err := w.ask("edge", "add", "--data", filepath.Join(dir, "edge"), "--out", papers, "--renew", s.name)
-			return err
-		}); err != nil {
+		if err := w.join(ctx, s); err != nil {
 			return w, err
 		}
 		s.sidecar = &process{name: s.name, host: s.host, log: filepath.Join(dir, "logs", s.name+".log"), died: died, command: []string{hodi, "--log-format", "json", "sidecar",
-			"--data", filepath.Join(dir, s.name), "--listen", strings.TrimPrefix(s.base, "http://"),
-			"--edge", address, "--ca-file", filepath.Join(papers, "ca.crt"), "--token-file", filepath.Join(papers, "token")}}
+			"--data", filepath.Join(dir, s.name), "--listen", strings.TrimPrefix(s.base, "http://")}}
 		s.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: s.host.dial, MaxIdleConnsPerHost: 16}}
 		w.shops = append(w.shops, s)
 	}
 	return w, nil
+}
+
+// join gives a shop its identity, as an operator and a shopkeeper do: one invites, the other joins from where the shop is.
+func (w *world) join(ctx context.Context, s *shop) error {
+	var code []byte
+	if err := within(ctx, patience, "the edge to invite "+s.name, func() (err error) {
+		code, err = exec.Command(w.hodi, "edge", "invite", "--data", filepath.Join(w.dir, "edge"), s.name).Output()
+		return err
+	}); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, w.hodi, "join", "--data", filepath.Join(w.dir, s.name))
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(code), &said, &said
+	err := s.host.in(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		return fmt.Errorf("chaos: hodi join of %s: %w: %s", s.name, err, strings.TrimSpace(said.String()))
+	}
+	return nil
 }
 
 // open starts the sidecars and waits until callbacks can reach them.
@@ -176,22 +192,22 @@ func (w *world) ask(args ...string) (string, error) {
 
 // delivered reports how many callbacks the edge has stored, and how many its sidecars have acknowledged, by shop.
 func (w *world) delivered() (stored, acknowledged map[string]uint64, err error) {
-	out, err := w.ask("edge", "endpoints", "--data", filepath.Join(w.dir, "edge"))
+	out, err := w.ask("edge", "endpoints", "--json", "--data", filepath.Join(w.dir, "edge"))
 	if err != nil {
 		return nil, nil, err
 	}
+	var list struct {
+		Endpoints []struct {
+			Name        string
+			Head, Acked uint64
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		return nil, nil, fmt.Errorf("chaos: hodi edge endpoints: %w", err)
+	}
 	stored, acknowledged = map[string]uint64{}, map[string]uint64{}
-	for line := range strings.Lines(out) { // ENDPOINT LINK STORED DELIVERED KEYS
-		f := strings.Fields(line)
-		if len(f) < 4 || f[0] == "ENDPOINT" {
-			continue
-		}
-		have, err1 := strconv.ParseUint(f[2], 10, 64)
-		done, err2 := strconv.ParseUint(f[3], 10, 64)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, nil, fmt.Errorf("chaos: hodi edge endpoints: %w", err)
-		}
-		stored[f[0]], acknowledged[f[0]] = have, done
+	for _, e := range list.Endpoints {
+		stored[e.Name], acknowledged[e.Name] = e.Head, e.Acked
 	}
 	return stored, acknowledged, nil
 }

@@ -54,7 +54,7 @@ func backupSidecar(c *cli.Context) error {
 		return err
 	}
 	return writeBackup(c, "sidecar", func(w io.Writer) (backup.About, error) {
-		return sidecar.Backup(c.Context, sidecar.Config{Dir: s.Data, TokenFile: s.TokenFile, CAFile: s.CAFile}, c.App.Version, w)
+		return sidecar.Backup(c.Context, s.Data, c.App.Version, w)
 	})
 }
 
@@ -140,7 +140,9 @@ Start the edge (hodi edge), and only this one: if the machine that the backup is
 from still runs an edge, end that one. Sidecars that had heard more than this
 edge now knows miss nothing that comes from now on. What is gone:
   callbacks that no sidecar had fetched, and that came after the backup
-  endpoints, tokens and keys that were added after it: add them anew
+  endpoints and keys that were added after it: add them anew
+  shops that joined after it: invite them anew
+  that a shop was revoked after it: revoke it again at once
 `)
 	return nil
 }
@@ -157,9 +159,8 @@ func restoreSidecar(c *cli.Context) error {
 		return err
 	}
 	said(c.App.Writer, s.Data, done)
-	for _, name := range done.Extra {
-		setting := map[string]string{"token": "token-file", "ca.crt": "ca-file"}[name]
-		fmt.Fprintf(c.App.Writer, "%-10s %s = %q\n", "setting", setting, filepath.Join(s.Data, name))
+	if len(done.Extra) == 0 {
+		fmt.Fprintf(c.App.Writer, "%-10s not in it: that sidecar had joined no edge (hodi join)\n", "identity")
 	}
 	fmt.Fprint(c.App.Writer, `
 Start the sidecar (hodi sidecar), and only this one: if the machine that the

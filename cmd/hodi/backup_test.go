@@ -52,7 +52,7 @@ func TestASidecarRestoredToYesterdayFetchesWhatCameSince(t *testing.T) {
 	s.register(0, 30)
 	s.post(0, 10)
 	s.wantTold(0, 10)
-	s.hodi("sidecar", "backup", "--data", "sidecar", "--ca-file", "shop/ca.crt", "--token-file", "shop/token", "yesterday.tar")
+	s.hodi("sidecar", "backup", "--data", "sidecar", "yesterday.tar")
 	s.post(10, 20)
 	s.wantTold(0, 20)
 	s.mu.Lock()
@@ -61,12 +61,14 @@ func TestASidecarRestoredToYesterdayFetchesWhatCameSince(t *testing.T) {
 
 	s.refuses("another hodi", "sidecar", "restore", "--data", "sidecar", "--replace", "yesterday.tar")
 	s.sidecar.kill()
-	out := s.hodi("sidecar", "restore", "--data", "sidecar", "--replace", "yesterday.tar")
-	for _, name := range []string{"token", "ca.crt"} {
-		given, _ := os.ReadFile(filepath.Join(s.dir, "shop", name))
-		if back, err := os.ReadFile(filepath.Join(s.dir, "sidecar", name)); err != nil || !bytes.Equal(given, back) || !strings.Contains(out, filepath.Join("sidecar", name)) {
-			t.Errorf("%s did not come back, %v\n%s", name, err, out)
-		}
+	given, _ := os.ReadFile(filepath.Join(s.dir, "sidecar", "identity.json"))
+	s.hodi("sidecar", "restore", "--data", "sidecar", "--replace", "yesterday.tar")
+	file := filepath.Join(s.dir, "sidecar", "identity.json")
+	if back, err := os.ReadFile(file); err != nil || !bytes.Equal(given, back) {
+		t.Errorf("the identity did not come back, %v", err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the identity's file: %v, %v", info, err)
 	}
 	s.startSidecar()
 	s.wantPaid(0, 20)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/secret"
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/pelletier/go-toml/v2"
@@ -60,8 +61,6 @@ type sidecarSettings struct {
 	Edge            string   `toml:"edge"`
 	EdgeWebSocket   string   `toml:"edge-websocket"`
 	Metered         bool     `toml:"metered"`
-	CAFile          string   `toml:"ca-file"`
-	TokenFile       string   `toml:"token-file"`
 	DarajaURL       string   `toml:"daraja-url"`
 	Origins         []string `toml:"origins"`
 	Hosts           []string `toml:"hosts"`
@@ -259,7 +258,7 @@ func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Sh
 			return nil, wrong("store is missing: a till's requests name the store number of its go-live")
 		}
 		shortcode := daraja.Shortcode{Name: name, Environment: s.Environment, Kind: s.Kind, Number: s.Number, Store: s.Store}
-		for _, secret := range []struct {
+		for _, s := range []struct {
 			setting, path string
 			into          *string
 		}{
@@ -267,14 +266,14 @@ func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Sh
 			{"consumer-secret-file", s.ConsumerSecretFile, &shortcode.ConsumerSecret},
 			{"passkey-file", s.PasskeyFile, &shortcode.Passkey},
 		} {
-			if secret.path == "" {
-				return nil, wrong("%s is missing", secret.setting)
+			if s.path == "" {
+				return nil, wrong("%s is missing", s.setting)
 			}
-			b, err := os.ReadFile(within(folder, secret.path))
+			b, err := secret.Read(secret.Find(within(folder, s.path)))
 			if err != nil {
-				return nil, wrong("%s: %w", secret.setting, err)
+				return nil, wrong("%s: %w", s.setting, err)
 			}
-			*secret.into = strings.TrimSpace(string(b))
+			*s.into = strings.TrimSpace(string(b))
 		}
 		all = append(all, shortcode)
 	}

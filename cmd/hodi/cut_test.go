@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/hodihq/hodi/daemon/edge"
 	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/hodihq/hodi/sync/push"
+	"github.com/hodihq/hodi/tunnel/wire"
 	"github.com/quic-go/quic-go/testutils/simnet"
 )
 
@@ -55,21 +55,15 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { cancel(); parts.Wait(); e.Close() }()
-		endpoint, err := e.SetEndpoint(ctx, "shop", []byte("a token for this test"))
+		endpoint, err := sidecar.Adopt(filepath.Join(dir, "sidecar"), edgeAddress.String(), e.CA(), func(request []byte) (*wire.Issued, error) {
+			return e.Admit(ctx, "asha", "shop", request)
+		})
 		if err != nil {
 			t.Fatal(err)
-		}
-		write := func(name string, content []byte) string {
-			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return path
 		}
 		app := newPipeListener("127.0.0.1:8787")
 		s, err := sidecar.Open(ctx, sidecar.Config{
 			Dir: filepath.Join(dir, "sidecar"), Listener: app, Admin: newPipeListener("sidecar:admin"), Dev: true,
-			Edge: edgeAddress.String(), CAFile: write("ca.crt", e.CA()), TokenFile: write("token", []byte("a token for this test")),
 			ListenPacket: func() (net.PacketConn, error) { return <-ports, nil },
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				if wires.cut.Load() {
@@ -140,7 +134,7 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 
 		callback := func(i int) {
 			t.Helper()
-			post(endpoint.CallbackURL, stkCallback(ids(i), 0, "The service request is processed successfully.", fmt.Sprintf("UJ2AB%05d", i), 100), 200)
+			post(endpoint.Callback, stkCallback(ids(i), 0, "The service request is processed successfully.", fmt.Sprintf("UJ2AB%05d", i), 100), 200)
 		}
 		for i := range 30 {
 			callback(i)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +19,7 @@ import (
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/daraja/sandbox"
 	"github.com/hodihq/hodi/sync/push"
+	"github.com/hodihq/hodi/tunnel/wire"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 )
@@ -133,8 +132,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 	}
 	h.parts = append(h.parts, e)
 	h.Edge = "http://" + callbacks.Addr().String()
-	caFile, tokenFile, err := h.introduce(c.Context, e)
-	if err != nil {
+	if err := h.introduce(c.Context, e, sidecars.LocalAddr().String()); err != nil {
 		return h, err
 	}
 
@@ -144,7 +142,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 	}
 	s, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: filepath.Join(dir, "sidecar"), Listener: app, Dev: true,
-		Edge: sidecars.LocalAddr().String(), CAFile: caFile, TokenFile: tokenFile,
+		Edge: sidecars.LocalAddr().String(),
 		Shortcodes: []daraja.Shortcode{{
 			Name: "sandbox", Environment: daraja.EnvironmentSandbox, Kind: daraja.KindPaybill, Number: sandbox.DefaultShortcode,
 			Credentials: daraja.Credentials{ConsumerKey: sandbox.DefaultConsumerKey, ConsumerSecret: sandbox.DefaultConsumerSecret, Passkey: sandbox.DefaultPasskey},
@@ -163,26 +161,14 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 	return h, nil
 }
 
-// introduce gives the sidecar its endpoint: what an operator does with `hodi edge add`, with a token that stays in the
-// sidecar's folder over runs.
-func (h *house) introduce(ctx context.Context, e *edge.Edge) (caFile, tokenFile string, err error) {
-	caFile, tokenFile = filepath.Join(h.Data, "sidecar", "ca.crt"), filepath.Join(h.Data, "sidecar", "token")
-	token, err := os.ReadFile(tokenFile)
-	if errors.Is(err, os.ErrNotExist) {
-		b := make([]byte, 32)
-		rand.Read(b)
-		token = []byte(hex.EncodeToString(b))
-		err = os.WriteFile(tokenFile, token, 0o600)
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("dev: %w", err)
-	}
-	endpoint, err := e.SetEndpoint(ctx, "dev", token)
-	if err != nil {
-		return "", "", err
-	}
-	h.Callback = endpoint.CallbackURL
-	return caFile, tokenFile, os.WriteFile(caFile, e.CA(), 0o600)
+// introduce gives the sidecar its identity at the edge: what an operator does with hodi edge invite and hodi join. It is
+// another one at every start.
+func (h *house) introduce(ctx context.Context, e *edge.Edge, address string) error {
+	joined, err := sidecar.Adopt(filepath.Join(h.Data, "sidecar"), address, e.CA(), func(request []byte) (*wire.Issued, error) {
+		return e.Admit(ctx, "hodi dev", "dev", request)
+	})
+	h.Callback = joined.Callback
+	return err
 }
 
 func listenDev(c *cli.Context, flag string) (net.Listener, error) {

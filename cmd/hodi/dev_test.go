@@ -115,8 +115,8 @@ func TestTwoDevsOnOneFolderDoNotFight(t *testing.T) {
 	}
 }
 
-// TestThePartsRunAsProcessesOfTheirOwn goes the way of an operator: an edge, an endpoint added to it, a sidecar with
-// the two files that this wrote, a shortcode from hodi.toml.
+// TestThePartsRunAsProcessesOfTheirOwn goes the way of an operator: an edge, a shop that is
+// invited and joins, a shortcode from hodi.toml.
 func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -124,13 +124,10 @@ func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
 	box := start("sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
 	sandboxURL := box.says("url")
 	edge := start("edge", "--data", in("edge"), "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
-	sidecars := edge.says("sidecars")
-	out, err := exec.Command("hodi", "edge", "add", "--data", in("edge"), "--out", in("shop"), "duka").CombinedOutput()
-	if err != nil {
-		t.Fatalf("hodi edge add: %v\n%s", err, out)
-	}
-	if info, err := os.Stat(in("shop/token")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the token's file: %v %v", info, err)
+	edge.says("sidecars")
+	joinShop(t, dir, in("edge"), "duka", in("sidecar"))
+	if info, err := os.Stat(in("sidecar/identity.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the identity's file: %v %v", info, err)
 	}
 	for name, secret := range map[string]string{"key": sandbox.DefaultConsumerKey, "secret": sandbox.DefaultConsumerSecret, "passkey": sandbox.DefaultPasskey} {
 		if err := os.WriteFile(in(name), []byte(secret+"\n"), 0o600); err != nil {
@@ -142,9 +139,6 @@ func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
 dev = true
 listen = "127.0.0.1:0"
 data = "` + in("sidecar") + `"
-edge = "` + sidecars + `"
-ca-file = "shop/ca.crt"
-token-file = "shop/token"
 daraja-url = "` + sandboxURL + `"
 
 [shortcode.main]
@@ -178,7 +172,10 @@ passkey-file = "passkey"
 		}
 	}
 	say("connected", "endpoints")
-	say("--renew gives it another token", "add", "duka", "--out", in("shop"))
+	say("revoked: its link has ended", "revoke", "duka")
+	eventually(t, "the end of the link", func() bool { return strings.Contains(edge.log.String(), "link ended") })
+	say("REVOKED", "endpoints")
+	say("has no sidecar that could be revoked", "revoke", "duka")
 	say("/c/", "key", "add", "duka", "--name", "checkout-2026")
 	say("checkout-2026", "key", "list", "duka")
 	say(`did you mean duka?`, "key", "list", "dkua")
@@ -186,7 +183,8 @@ passkey-file = "passkey"
 	say("is retired", "key", "retire", "duka", "key-1")
 	say("retired 2", "key", "list", "duka")
 	say("add another first", "key", "retire", "duka", "checkout-2026")
-	say("token", "add", "duka", "--renew", "--out", in("shop"))
+	say("sidecar revoked", "audit")
+	say("\"act\":\"key retired\"", "audit", "--json")
 }
 
 // TestWhatWasAnswered200SurvivesTheDeathOfBothEnds posts a callback while the sidecar is dead, so that the edge's journal is
@@ -198,21 +196,9 @@ func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
 	}
 	edge := startEdge("127.0.0.1:0", "127.0.0.1:0")
 	callbacks, sidecars := edge.says("callbacks"), edge.says("sidecars")
-	add := exec.Command("hodi", "edge", "add", "--data", "edge", "--out", "shop", "duka")
-	add.Dir = dir
-	out, err := add.CombinedOutput()
-	if err != nil {
-		t.Fatalf("hodi edge add: %v\n%s", err, out)
-	}
-	address := ""
-	for field := range strings.FieldsSeq(string(out)) {
-		if strings.HasPrefix(field, "http://") {
-			address = field
-		}
-	}
+	address := joinShop(t, dir, "edge", "duka", "sidecar")
 	startSidecar := func() (*daemon, *dev) {
-		d := startDaemon(t, dir, "sidecar", "--dev", "--data", "sidecar", "--listen", "127.0.0.1:0",
-			"--edge", sidecars, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
+		d := startDaemon(t, dir, "sidecar", "--dev", "--data", "sidecar", "--listen", "127.0.0.1:0")
 		return d, &dev{house: house{Sidecar: d.says("url")}}
 	}
 	sidecar, d := startSidecar()

@@ -32,16 +32,21 @@ func edgeCommand() *cli.Command {
 		Action: runEdge,
 		Subcommands: append([]*cli.Command{
 			{
-				Name: "add", Usage: "add an endpoint for a sidecar, and write what the sidecar needs", ArgsUsage: "NAME",
-				Description: "Asks the edge that runs on this machine. Writes two files, token and ca.crt, to be carried to the sidecar; the token is told this once.",
+				Name: "invite", Usage: "make a join code for a shop, and its endpoint if it is new", ArgsUsage: "SHOP",
+				Description: "Asks the edge that runs on this machine. The code works once, in hodi join, for as long as --for says, and another invite of the same shop takes its place.",
 				Flags: []cli.Flag{
 					data,
-					&cli.StringFlag{Name: "out", Usage: "write token and ca.crt into `DIR`; ./NAME if not given"},
-					&cli.BoolFlag{Name: "renew", Usage: "give an endpoint that there is another token; the old one ends"},
+					&cli.DurationFlag{Name: "for", Value: edge.DefaultInviteLife, Usage: "let the code be used for `TIME`, 168h at most"},
+					&cli.StringFlag{Name: "edge", Usage: "say in the code that this edge is reached at `HOST:PORT`; if not given, --public-url's host and the port of --tunnel-listen"},
+					&cli.BoolFlag{Name: "revoke", Usage: "take back the code that was not used yet"},
 				},
-				Action: taking(1, "the name of one endpoint: hodi edge add SHOP", addEndpoint),
+				Action: taking(1, "the name of one shop: hodi edge invite SHOP", inviteEndpoint),
 			},
-			{Name: "endpoints", Usage: "list endpoints, and how far each has been delivered", Flags: []cli.Flag{data}, Action: listEndpoints},
+			{
+				Name: "revoke", Usage: "put a shop's sidecar out: its link ends, and its certificate is never taken again", ArgsUsage: "SHOP", Flags: []cli.Flag{data},
+				Action: taking(1, "the name of one shop: hodi edge revoke SHOP", revokeSidecar),
+			},
+			{Name: "endpoints", Usage: "list endpoints: their sidecars, keys, and how far each has been delivered", Flags: []cli.Flag{data, &cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"}}, Action: listEndpoints},
 			{
 				Name: "key", Usage: "the addresses of an endpoint: list, add, retire",
 				Description: "Safaricom is told an address once and keeps it for years. So a new key works beside the older ones until you retire those.",

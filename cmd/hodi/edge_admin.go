@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -80,41 +79,6 @@ type refused struct {
 
 func (r *refused) Error() string { return "edge: " + r.detail }
 
-func addEndpoint(c *cli.Context) error {
-	name := c.Args().First()
-	body, _ := json.Marshal(map[string]any{"name": name, "renew": c.Bool("renew")})
-	var added struct{ Token, CA, Callback string }
-	err := admin(c, http.MethodPost, "/endpoints", string(body), &added)
-	if r := new(refused); errors.As(err, &r) && r.status == http.StatusConflict {
-		return fmt.Errorf("%w (--renew gives it another token; its address stays)", err)
-	}
-	if err != nil {
-		return err
-	}
-	out := c.String("out")
-	if out == "" {
-		out = name
-	}
-	if err := os.MkdirAll(out, 0o700); err != nil {
-		return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
-	}
-	for file, content := range map[string]string{"token": added.Token + "\n", "ca.crt": added.CA} {
-		if err := os.WriteFile(filepath.Join(out, file), []byte(content), 0o600); err != nil {
-			return fmt.Errorf("edge add: the endpoint is there, but its files cannot be written: %w (again with --renew and another --out)", err)
-		}
-	}
-	fmt.Fprintf(c.App.Writer, `endpoint   %s
-callbacks  %s
-token      %s  (a secret: carry it where nobody reads along)
-ca         %s
-
-Carry both files to the shop, and there, with this machine for HOST:
-
-  hodi sidecar --edge HOST:443 --ca-file ca.crt --token-file token
-`, name, added.Callback, filepath.Join(out, "token"), filepath.Join(out, "ca.crt"))
-	return nil
-}
-
 // endpoint is one as the edge lists it.
 type endpoint struct {
 	Name, Callback string
@@ -123,11 +87,31 @@ type endpoint struct {
 	Lost           int
 	Held, Limit    int64 // bytes that its sidecar has not fetched, and how many there may be
 	Keys           []key
+
+	Joined, Expires, Revoked, LastSeen, Invited, OldestUndelivered time.Time
+}
+
+// state is how the endpoint's sidecar is, in a word or two.
+func (e endpoint) state() string {
+	switch {
+	case !e.Revoked.IsZero():
+		return "REVOKED"
+	case e.Connected:
+		return "connected"
+	case e.Joined.IsZero() && !e.Invited.IsZero():
+		return "invited"
+	case e.Joined.IsZero():
+		return "not joined"
+	case e.LastSeen.IsZero():
+		return "never seen"
+	}
+	return "away " + ago(time.Since(e.LastSeen))
 }
 
 type key struct {
 	Name, Kind, URL  string
 	Created, Retired time.Time
+	LastUsed         time.Time
 }
 
 // endpoints lists them, and the names of databases that were damaged and moved aside.
@@ -156,6 +140,14 @@ func links(c *cli.Context) ([]link, error) {
 }
 
 func listEndpoints(c *cli.Context) error {
+	if c.Bool("json") {
+		var all json.RawMessage
+		if err := admin(c, http.MethodGet, "/endpoints", "", &all); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.App.Writer, "%s\n", all)
+		return err
+	}
 	all, damaged, err := endpoints(c)
 	if err != nil {
 		return err
@@ -164,7 +156,7 @@ func listEndpoints(c *cli.Context) error {
 		fmt.Fprintf(c.App.ErrWriter, "%s was damaged and is moved aside. What could be read of it is in use; see docs/operate.md, then remove it.\n", file)
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge add SHOP adds one.")
+		fmt.Fprintln(c.App.Writer, "There are no endpoints yet: hodi edge invite SHOP makes one.")
 		return nil
 	}
 	links, err := links(c)
@@ -176,21 +168,22 @@ func listEndpoints(c *cli.Context) error {
 		rivals[l.Endpoint] = l.rival()
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ENDPOINT\tLINK\tSTORED\tDELIVERED\tKEYS")
+	fmt.Fprintln(w, "ENDPOINT\tSIDECAR\tSTORED\tDELIVERED\tWAITING\tKEYS\tLAST USED")
 	for _, e := range all {
-		link, live := "away", 0
-		switch {
-		case rivals[e.Name]:
+		link, live := e.state(), 0
+		if rivals[e.Name] {
 			link = "TWO MACHINES"
-		case e.Connected:
-			link = "connected"
 		}
+		var used time.Time
 		for _, k := range e.Keys {
 			if k.Retired.IsZero() {
 				live++
 			}
+			if k.LastUsed.After(used) {
+				used = k.LastUsed
+			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d", e.Name, link, e.Head, e.Acked, live)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%s", e.Name, link, e.Head, e.Acked, since(e.OldestUndelivered), live, since(used))
 		if e.Lost > 0 {
 			fmt.Fprintf(w, "\t%d lost by the disk", e.Lost)
 		}
@@ -207,6 +200,14 @@ func listEndpoints(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// since is how long ago something was; "-" if it never was.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return ago(time.Since(t))
 }
 
 // endpointNamed finds the endpoint that an argument names.
@@ -231,13 +232,13 @@ func listKeys(c *cli.Context) error {
 		return err
 	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tSINCE\tADDRESS")
+	fmt.Fprintln(w, "KEY\tSINCE\tLAST USED\tADDRESS")
 	for _, k := range e.Keys {
 		address := k.URL
 		if !k.Retired.IsZero() {
 			address = "retired " + k.Retired.Local().Format(time.DateOnly)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.Created.Local().Format(time.DateOnly), address)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.Name, k.Created.Local().Format(time.DateOnly), since(k.LastUsed), address)
 	}
 	return w.Flush()
 }

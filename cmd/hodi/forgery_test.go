@@ -29,16 +29,8 @@ func deploy(t *testing.T) *deployed {
 	s.Sandbox = box.says("url")
 	edge := startDaemon(t, s.dir, "edge", "--data", "edge", "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
 	s.edge = "http://" + edge.says("callbacks")
-	address := func(name string) string {
-		for field := range strings.FieldsSeq(s.hodi("edge", "add", "--data", "edge", "--out", name, name)) {
-			if strings.HasPrefix(field, "http://") {
-				return field
-			}
-		}
-		t.Fatal("hodi edge add prints no address")
-		return ""
-	}
-	s.base, s.rival = address("duka"), address("mpinzani")
+	edge.says("sidecars")
+	s.base, s.rival = joinShop(t, s.dir, "edge", "duka", "sidecar"), joinShop(t, s.dir, "edge", "mpinzani", "other")
 	for name, secret := range map[string]string{"key": sandbox.DefaultConsumerKey, "secret": sandbox.DefaultConsumerSecret, "passkey": sandbox.DefaultPasskey} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(secret+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -48,9 +40,6 @@ func deploy(t *testing.T) *deployed {
 [sidecar]
 listen = "127.0.0.1:0"
 data = "sidecar"
-edge = %q
-ca-file = "duka/ca.crt"
-token-file = "duka/token"
 daraja-url = %q
 queries-per-minute = 600
 
@@ -61,7 +50,7 @@ consumer-key-file = "key"
 consumer-secret-file = "secret"
 passkey-file = "passkey"
 query-above = 5000
-`, edge.says("sidecars"), s.Sandbox)
+`, s.Sandbox)
 	if err := os.WriteFile(filepath.Join(s.dir, "hodi.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestWhoWasLetInBeforeTheEdgeEndsMayStillSayHisCallback(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.Close()
-		endpoint, err := e.SetEndpoint(t.Context(), "shop", []byte("a token for this test"))
+		endpoint, err := e.SetEndpoint(t.Context(), "shop")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/edge"
 	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/hodihq/hodi/tunnel/wire"
 	"github.com/quic-go/quic-go/testutils/simnet"
 )
 
@@ -48,17 +48,14 @@ func TestAMeteredSidecarIsLivelyWhileAPaymentIsPending(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { cancel(); parts.Wait(); e.Close() }()
-		endpoint, err := e.SetEndpoint(ctx, "shop", []byte("a token for this test"))
+		endpoint, err := sidecar.Adopt(filepath.Join(dir, "sidecar"), edgeAddress.String(), e.CA(), func(request []byte) (*wire.Issued, error) {
+			return e.Admit(ctx, "asha", "shop", request)
+		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		ca, token := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "token")
-		if err := errors.Join(os.WriteFile(ca, e.CA(), 0o600), os.WriteFile(token, []byte("a token for this test"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		s, err := sidecar.Open(ctx, sidecar.Config{
 			Dir: filepath.Join(dir, "sidecar"), Listener: app, Admin: newPipeListener("sidecar:admin"), Dev: true, Metered: true,
-			Edge: edgeAddress.String(), CAFile: ca, TokenFile: token,
 			ListenPacket: func() (net.PacketConn, error) { return <-ports, nil },
 			Resolve:      func(context.Context, string) (net.Addr, error) { return edgeAddress, nil },
 		})
@@ -108,11 +105,11 @@ func TestAMeteredSidecarIsLivelyWhileAPaymentIsPending(t *testing.T) {
 			t.Errorf("%d packets in the minute after a payment began", n)
 		}
 		register(2)
-		post(endpoint.CallbackURL, stkCallback(map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}, 0, "ok", "UJ2AB00001", 100), 200)
+		post(endpoint.Callback, stkCallback(map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}, 0, "ok", "UJ2AB00001", 100), 200)
 		if n := in(time.Minute); n < 80 {
 			t.Errorf("%d packets in a minute, with one of two payments pending", n)
 		}
-		post(endpoint.CallbackURL, stkCallback(map[string]any{"merchantRequestId": "m-2", "checkoutRequestId": "ws_CO_2"}, 1032, "cancelled", "", 100), 200)
+		post(endpoint.Callback, stkCallback(map[string]any{"merchantRequestId": "m-2", "checkoutRequestId": "ws_CO_2"}, 1032, "cancelled", "", 100), 200)
 		time.Sleep(5 * time.Second)
 		if n := in(time.Minute); n > 12 {
 			t.Errorf("%d packets in a minute after the last payment ended", n)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os/exec"
@@ -35,13 +36,8 @@ func newPair(t *testing.T) *pair {
 func newPairBy(t *testing.T, by func(s *pair) string) *pair {
 	s := &pair{T: t, dir: t.TempDir(), callbacks: "127.0.0.1:0", sidecars: "127.0.0.1:0", url: "http://127.0.0.1:0", paid: map[string]int{}}
 	s.startEdge()
-	out := s.hodi("edge", "add", "--data", "edge", "--out", "shop", "duka")
-	for field := range strings.FieldsSeq(out) {
-		if strings.HasPrefix(field, "http://") {
-			s.address = field
-		}
-	}
 	s.known = by(s)
+	s.address = joinShop(t, s.dir, "edge", "duka", "sidecar")
 	s.startSidecar()
 	return s
 }
@@ -55,8 +51,32 @@ func (s *pair) startEdge() {
 func (s *pair) startSidecar() {
 	s.Helper()
 	s.sidecar = startDaemon(s.T, s.dir, "sidecar", "--dev", "--data", "sidecar", "--listen", strings.TrimPrefix(s.url, "http://"),
-		"--edge", s.known, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
+		"--edge", s.known)
 	s.url = s.sidecar.says("url")
+}
+
+// joinShop gives the sidecar in a data folder the endpoint of that name, as an operator and a shopkeeper do, and returns the
+// endpoint's address.
+func joinShop(t *testing.T, dir, edge, name, data string, flags ...string) (address string) {
+	t.Helper()
+	invite := exec.Command("hodi", "edge", "invite", "--data", edge, name)
+	invite.Dir = dir
+	code, err := invite.Output()
+	if err != nil {
+		t.Fatalf("hodi edge invite: %v", err)
+	}
+	join := exec.Command("hodi", append([]string{"join", "--data", data}, flags...)...)
+	join.Dir, join.Stdin = dir, bytes.NewReader(code)
+	out, err := join.CombinedOutput()
+	if err != nil {
+		t.Fatalf("hodi join: %v\n%s", err, out)
+	}
+	for field := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(field, "http://") || strings.HasPrefix(field, "https://") {
+			address = field
+		}
+	}
+	return address
 }
 
 // hodi runs a command that is to succeed, and returns what it prints.

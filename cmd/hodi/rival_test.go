@@ -21,8 +21,7 @@ func TestACopiedDataFolderIsNamedAndNeitherMachineIsLeftWithoutItsCallbacks(t *t
 		t.Fatalf("%v\n%s", err, out)
 	}
 	first, url := p.sidecar, p.url
-	copied := startDaemon(t, p.dir, "sidecar", "--dev", "--data", "copy", "--listen", "127.0.0.1:0",
-		"--edge", p.sidecars, "--ca-file", "shop/ca.crt", "--token-file", "shop/token")
+	copied := startDaemon(t, p.dir, "sidecar", "--dev", "--data", "copy", "--listen", "127.0.0.1:0")
 	p.url = copied.says("url")
 	eventually(t, "the first sidecar to say so", func() bool { return strings.Contains(first.log.String(), "two machines use one identity") })
 	out, ok := status(t, p.dir, "--listen", strings.TrimPrefix(url, "http://"), "--data", "sidecar", "--edge-data", "none")

@@ -13,18 +13,14 @@ import (
 
 func sidecarCommand() *cli.Command {
 	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/sidecar/default for root, else your state folder", EnvVars: []string{"HODI_SIDECAR_DATA"}}
-	ca := &cli.StringFlag{Name: "ca-file", Usage: "trust the edge by the CA in `FILE`: ca.crt of hodi edge add", EnvVars: []string{"HODI_SIDECAR_CA_FILE"}}
-	token := &cli.StringFlag{Name: "token-file", Usage: "prove this sidecar by the token in `FILE`: token of hodi edge add", EnvVars: []string{"HODI_SIDECAR_TOKEN_FILE"}}
 	return &cli.Command{
 		Name:  "sidecar",
 		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
 		Flags: []cli.Flag{
 			data,
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
-			&cli.StringFlag{Name: "edge", Usage: "take callbacks from the edge at `HOST:PORT` (UDP; TCP where that is blocked)", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+			&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT` (UDP; TCP where that is blocked), if not where the join code said", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
 			&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked; --edge's if not given", EnvVars: []string{"HODI_SIDECAR_EDGE_WEBSOCKET"}},
-			ca,
-			token,
 			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
@@ -46,25 +42,22 @@ func sidecarCommand() *cli.Command {
 			debugFlag(),
 		},
 		Action:      runSidecar,
-		Subcommands: append(backupCommands("sidecar", []cli.Flag{data, ca, token}, backupSidecar, restoreSidecar), refKeyCommand(data)),
+		Subcommands: append(backupCommands("sidecar", []cli.Flag{data}, backupSidecar, restoreSidecar), refKeyCommand(data)),
 	}
 }
 
 // sidecarConfig is what all commands of the sidecar need to know.
 func sidecarConfig(c *cli.Context) (sidecarSettings, error) {
-	settings, folder, err := loadFile(c)
+	settings, _, err := loadFile(c)
 	if err != nil {
 		return sidecarSettings{}, err
 	}
-	return sidecarState(c, settings.Sidecar, folder)
+	return sidecarState(c, settings.Sidecar)
 }
 
 // sidecarState puts flags over what a file says about where things lie.
-func sidecarState(c *cli.Context, s sidecarSettings, folder string) (_ sidecarSettings, err error) {
-	s.CAFile, s.TokenFile = within(folder, s.CAFile), within(folder, s.TokenFile)
+func sidecarState(c *cli.Context, s sidecarSettings) (_ sidecarSettings, err error) {
 	over(c, "data", &s.Data)
-	over(c, "ca-file", &s.CAFile)
-	over(c, "token-file", &s.TokenFile)
 	if s.Data == "" {
 		s.Data, err = stateDir("sidecar/default")
 	}
@@ -76,7 +69,7 @@ func runSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := sidecarState(c, settings.Sidecar, folder)
+	s, err := sidecarState(c, settings.Sidecar)
 	if err != nil {
 		return err
 	}
@@ -113,11 +106,8 @@ func runSidecar(c *cli.Context) error {
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
-	if s.Edge != "" && (s.CAFile == "" || s.TokenFile == "") {
-		return errors.New("sidecar: --edge needs --ca-file and --token-file: hodi edge add SHOP, on the edge, writes both")
-	}
-	if s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
-		return errors.New("sidecar: no way in for callbacks: give --edge HOST:PORT, or --accept-callbacks where Safaricom reaches this machine")
+	if !sidecar.HasJoined(s.Data) && s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
+		return errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
 	}
 	codes, err := shortcodes(settings.Shortcode, folder)
 	if err != nil {
@@ -150,7 +140,7 @@ func runSidecar(c *cli.Context) error {
 
 	d, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
-		Edge: s.Edge, WebSocket: s.EdgeWebSocket, CAFile: s.CAFile, TokenFile: s.TokenFile, Metered: s.Metered, Proxy: proxyFromEnvironment(),
+		Edge: s.Edge, WebSocket: s.EdgeWebSocket, Metered: s.Metered, Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		KeepBodies: time.Duration(s.RetainBodies), KeepPayments: time.Duration(s.RetainPayments),
 		CertificateFile: s.CertificateFile, KeyFile: s.KeyFile, PlainHTTP: s.InsecureListen, Hosts: s.Hosts,

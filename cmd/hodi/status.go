@@ -180,7 +180,7 @@ func askSidecar(c *cli.Context, h *health) error {
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
 		case rival:
-			h.wrong("two machines use the identity of this sidecar, and take the link from each other: end the sidecar on one of them, or give it a token of its own (hodi edge add)")
+			h.wrong("two machines use the identity of this sidecar, and take the link from each other: end the sidecar on one of them, or give it an endpoint of its own (hodi edge invite)")
 		case !l.Connected:
 			h.wrong("the sidecar has no link to its edge: callbacks wait there")
 		}
@@ -403,7 +403,7 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 	}
 	item(w, "runs", "on "+p.Data)
 	if len(p.Endpoints) == 0 {
-		item(w, "endpoints", "none yet: hodi edge add SHOP adds one")
+		item(w, "endpoints", "none yet: hodi edge invite SHOP makes one")
 	}
 	for _, e := range p.Endpoints {
 		text := "away"

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hodihq/hodi/cmd/hodi/bench"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -132,15 +132,19 @@ func (s *storm) rise(sidecars int) {
 	s.Helper()
 	began := time.Now()
 	for i := range sidecars {
-		var added struct{ Token, CA string }
-		if err := askAdmin(s.Context(), filepath.Join(s.dir, "edge"), http.MethodPost, "/endpoints", fmt.Sprintf(`{"name":"duka-%d"}`, i), &added); err != nil {
+		var made struct{ Code string }
+		if err := askAdmin(s.Context(), filepath.Join(s.dir, "edge"), http.MethodPost, fmt.Sprintf("/endpoints/duka-%d/invite", i), "", &made); err != nil {
 			s.Fatal(err)
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM([]byte(added.CA)) {
-			s.Fatal("no CA")
+		papers, err := bench.Join(s.Context(), made.Code)
+		if err != nil {
+			s.Fatal(err)
 		}
-		guest := &guest{token: []byte(strings.TrimSpace(added.Token)), number: uint64(i) + 1, edge: s.sidecars, web: s.callbacks, ca: pool, tries: &s.tries}
+		conf, err := papers.TLS()
+		if err != nil {
+			s.Fatal(err)
+		}
+		guest := &guest{number: uint64(i) + 1, edge: s.sidecars, web: s.callbacks, tls: conf, tries: &s.tries}
 		s.guests = append(s.guests, guest)
 		guest.start()
 	}
@@ -276,10 +280,9 @@ func (s *storm) sameWeight(before, after weight) {
 // guest is a sidecar of which only the link is there.
 type guest struct {
 	number uint64
-	token  []byte
 	edge   string
 	web    string
-	ca     *x509.CertPool
+	tls    *tls.Config
 	tries  *atomic.Int64
 
 	mu      sync.Mutex
@@ -295,7 +298,7 @@ func (s *guest) client() *tunnel.Client {
 }
 
 func (s *guest) start() {
-	c := &tunnel.Client{Edge: s.edge, WebSocket: s.web, TLS: &tls.Config{RootCAs: s.ca}, Token: s.token, Sink: nothing{}, Route: nowhereElse, Listen: func() (net.PacketConn, error) {
+	c := &tunnel.Client{Edge: s.edge, WebSocket: s.web, TLS: s.tls, Sink: nothing{}, Route: nowhereElse, Listen: func() (net.PacketConn, error) {
 		s.tries.Add(1)
 		socket, err := net.ListenUDP("udp", nil)
 		s.mu.Lock()

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -18,8 +17,10 @@ import (
 
 // The operator's routes, on a socket that only the edge's own user may open:
 //
-//	POST   /endpoints {"name"}                   makes an endpoint: {"name", "token", "ca", "callback"}; the token is told once.
-//	                                             With "renew": true, gives one that there is another token
+//	POST   /endpoints/{name}/invite {"edge"?, "seconds"?}  makes a join code, and the endpoint if there is none: {"endpoint",
+//	                                             "code", "expires", "edge", "callback", "new"}; the code is told once
+//	DELETE /endpoints/{name}/invite              revokes it
+//	DELETE /endpoints/{name}/sidecar             revokes the endpoint's sidecar
 //	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "disk"}: and what the
 //	                                             disk did to the journal in the last seven days (lines of the audit), databases
 //	                                             that were moved aside, and why nothing can be stored, if so
@@ -32,7 +33,9 @@ import (
 
 func (e *Edge) adminServer() *server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /endpoints", e.adminAdd)
+	mux.HandleFunc("POST /endpoints/{name}/invite", e.adminInvite)
+	mux.HandleFunc("DELETE /endpoints/{name}/invite", e.adminUninvite)
+	mux.HandleFunc("DELETE /endpoints/{name}/sidecar", e.adminRevoke)
 	mux.HandleFunc("GET /endpoints", e.adminEndpoints)
 	mux.HandleFunc("POST /endpoints/{name}/keys", e.adminAddKey)
 	mux.HandleFunc("DELETE /endpoints/{name}/keys/{key}", e.adminRetireKey)
@@ -41,26 +44,38 @@ func (e *Edge) adminServer() *server {
 	return newServer(mux, e.log)
 }
 
-func (e *Edge) adminAdd(w http.ResponseWriter, r *http.Request) {
+func (e *Edge) adminInvite(w http.ResponseWriter, r *http.Request) {
 	var in struct {
-		Name  string
-		Renew bool
+		Edge    string
+		Seconds int64
 	}
 	if !read(w, r, &in) {
 		return
 	}
-	var b [32]byte
-	rand.Read(b[:])
-	token := hex.EncodeToString(b[:])
-	registered, err := e.directory.set(r.Context(), console.Who(r), in.Name, []byte(token), in.Renew)
+	life := time.Duration(min(max(in.Seconds, -1), int64(MaxInviteLife/time.Second)+1)) * time.Second
+	invitation, err := e.Invite(r.Context(), console.Who(r), r.PathValue("name"), in.Edge, life)
 	if err != nil {
 		adminError(w, err)
 		return
 	}
-	e.log.Info("endpoint set", "endpoint", in.Name)
-	answer(w, http.StatusCreated, map[string]string{
-		"name": registered.Name, "token": token, "ca": string(e.CA()), "callback": registered.CallbackURL,
-	})
+	w.Header().Set("Cache-Control", "no-store")
+	answer(w, http.StatusCreated, invitation)
+}
+
+func (e *Edge) adminUninvite(w http.ResponseWriter, r *http.Request) {
+	if err := e.Uninvite(r.Context(), console.Who(r), r.PathValue("name")); err != nil {
+		adminError(w, err)
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
+func (e *Edge) adminRevoke(w http.ResponseWriter, r *http.Request) {
+	if err := e.Revoke(r.Context(), console.Who(r), r.PathValue("name")); err != nil {
+		adminError(w, err)
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
 }
 
 type shownEndpoint struct {
@@ -73,6 +88,8 @@ type shownEndpoint struct {
 	Lost      int    `json:"lost,omitempty"` // entries that were found to be unreadable
 	Held      int64  `json:"held"`           // bytes that the sidecar has not acknowledged
 	Limit     int64  `json:"limit"`          // and how many there may be
+
+	Undelivered time.Time `json:"oldestUndelivered,omitzero"` // when the oldest came that the sidecar has not acknowledged
 }
 
 // mishapFor is how long it is told what the disk did to the journal.
@@ -90,11 +107,22 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 			adminError(w, err)
 			return
 		}
+		if connected[endpoint.Name] {
+			endpoint.Seen = time.Now().UTC()
+		} else if left := e.tunnel.Seen(endpoint.Name); left.After(endpoint.Seen) {
+			endpoint.Seen = left.UTC()
+		}
+		var undelivered time.Time
+		if next := max(state.Acked+1, state.Oldest); next <= state.Head {
+			if entry, err := e.journal.Entry(r.Context(), endpoint.Name, next); err == nil {
+				undelivered = entry.Received
+			}
+		}
 		held, limit := e.disk.Held(endpoint.Name)
 		list = append(list, shownEndpoint{
 			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
 			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
-			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit,
+			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit, Undelivered: undelivered,
 		})
 	}
 	mishaps, err := e.directory.audit.mishaps(r.Context(), time.Now().Add(-mishapFor))

@@ -29,7 +29,12 @@ type AuditEntry struct {
 // The acts of the audit.
 const (
 	actEndpointAdded = "endpoint added"
-	actTokenRenewed  = "token renewed"
+	actInviteMade    = "invite made"
+	actInviteUsed    = "invite used"
+	actInviteRevoked = "invite revoked"
+	actIssued        = "certificate issued"
+	actRenewed       = "certificate renewed"
+	actRevoked       = "sidecar revoked"
 	actKeyAdded      = "key added"
 	actKeyRetired    = "key retired"
 	actRefused       = "connection refused"

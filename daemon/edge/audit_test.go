@@ -128,7 +128,7 @@ func openOnly(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.Close() })
-	if _, err := w.SetEndpoint(t.Context(), "duka", []byte(token)); err != nil {
+	if _, err := w.SetEndpoint(t.Context(), "duka"); err != nil {
 		t.Fatal(err)
 	}
 	return w

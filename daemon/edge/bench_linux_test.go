@@ -37,7 +37,7 @@ func BenchmarkStored(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			registered, err := e.SetEndpoint(b.Context(), "duka", []byte(token))
+			registered, err := e.SetEndpoint(b.Context(), "duka")
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -35,7 +35,10 @@ type roster struct {
 type rosterEndpoint struct {
 	Name    string      `json:"name"`
 	Created time.Time   `json:"created"`
-	Token   string      `json:"token"` // SHA-256 of it, in hex
+	Device  string      `json:"device,omitempty"` // SHA-256 of its sidecar's public key, in hex
+	Joined  time.Time   `json:"joined,omitzero"`
+	Expires time.Time   `json:"expires,omitzero"`
+	Revoked time.Time   `json:"revoked,omitzero"`
 	Keys    []rosterKey `json:"keys"`
 }
 
@@ -61,7 +64,7 @@ func readRoster(path string) (*roster, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, e := range r.Endpoints {
-		if sum, err := hex.DecodeString(e.Token); err != nil || len(sum) != sha256.Size || !nameForm.MatchString(e.Name) {
+		if device, err := hex.DecodeString(e.Device); err != nil || len(device) != 0 && len(device) != len(enrol.Device{}) || !nameForm.MatchString(e.Name) {
 			return nil, fmt.Errorf("%s: endpoint %q is not as it was written", path, e.Name)
 		}
 		for _, k := range e.Keys {
@@ -77,7 +80,10 @@ func readRoster(path string) (*roster, error) {
 func (d *directory) roster() *roster {
 	r := &roster{Note: "A copy of what edge.db knows of endpoints, for the day on which edge.db is damaged. Changing it changes nothing.", Endpoints: []rosterEndpoint{}}
 	for _, e := range d.sorted() {
-		out := rosterEndpoint{Name: e.Name, Created: e.Created, Token: hex.EncodeToString(e.token[:]), Keys: []rosterKey{}}
+		out := rosterEndpoint{Name: e.Name, Created: e.Created, Joined: e.Joined, Expires: e.Expires, Revoked: e.Revoked, Keys: []rosterKey{}}
+		if e.device != (enrol.Device{}) {
+			out.Device = hex.EncodeToString(e.device[:])
+		}
 		for _, k := range e.Keys {
 			out.Keys = append(out.Keys, rosterKey{k.key, k.Name, k.Kind, k.Created, k.Retired})
 		}
@@ -114,26 +120,34 @@ func (d *directory) putBack(ctx context.Context, r *roster) error {
 	}
 	defer tx.Rollback()
 	for _, e := range r.Endpoints {
-		token, err := hex.DecodeString(e.Token)
+		device, err := hex.DecodeString(e.Device)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, token, created) VALUES (?, ?, ?)`, e.Name, token, e.Created.UnixMilli()); err != nil {
+		if len(device) == 0 {
+			device = nil
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, created, device, joined, expires, revoked) VALUES (?, ?, ?, ?, ?, ?)`,
+			e.Name, e.Created.UnixMilli(), device, orNull(e.Joined), orNull(e.Expires), orNull(e.Revoked))
+		if err != nil {
 			return err
 		}
 		for _, k := range e.Keys {
-			var retired any
-			if !k.Retired.IsZero() {
-				retired = k.Retired.UnixMilli()
-			}
 			_, err := tx.ExecContext(ctx, `INSERT INTO edge_key (key, endpoint, name, kind, created, retired) VALUES (?, ?, ?, ?, ?, ?)`,
-				k.Key, e.Name, k.Name, k.Kind, k.Created.UnixMilli(), retired)
+				k.Key, e.Name, k.Name, k.Kind, k.Created.UnixMilli(), orNull(k.Retired))
 			if err != nil {
 				return err
 			}
 		}
 	}
 	return tx.Commit()
+}
+
+func orNull(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMilli()
 }
 
 // openState opens the database. If it is damaged, what is left of it is moved into a new one first.

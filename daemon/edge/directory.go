@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -15,10 +13,11 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/salvage"
-	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/journal"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -27,8 +26,13 @@ import (
 type Endpoint struct {
 	Name    string    `json:"name"`
 	Created time.Time `json:"created"`
-	Keys    []Key     `json:"keys"` // oldest first
-	token   [sha256.Size]byte
+	Keys    []Key     `json:"keys"`              // oldest first
+	Joined  time.Time `json:"joined,omitzero"`   // when its sidecar was given its first certificate
+	Expires time.Time `json:"expires,omitzero"`  // when the last that it was given ends
+	Revoked time.Time `json:"revoked,omitzero"`  // when that was taken from it
+	Seen    time.Time `json:"lastSeen,omitzero"` // when its sidecar was last connected
+	Invited time.Time `json:"invited,omitzero"`  // until when a join code of it may be used
+	device  enrol.Device
 }
 
 // Key is an address of an endpoint. Safaricom is told addresses once and for years, so one that is added works beside
@@ -39,6 +43,7 @@ type Key struct {
 	URL     string    `json:"url"`
 	Created time.Time `json:"created"`
 	Retired time.Time `json:"retired,omitzero"`
+	Used    time.Time `json:"lastUsed,omitzero"` // when something was last posted to it
 	key     string
 }
 
@@ -57,7 +62,7 @@ var kinds = map[string]wire.Kind{
 	"bill":       wire.KindBill,
 }
 
-// directory knows the endpoints, by key and by token. It is in memory, whole; the tables in edge.db are read at the
+// directory knows the endpoints, with their keys and their sidecars. It is in memory, whole; the tables in edge.db are read at the
 // start and written before memory is, whether or not the operator waits for it: what is written and not in memory
 // would come true at the next start.
 type directory struct {
@@ -69,21 +74,28 @@ type directory struct {
 
 	mu        sync.RWMutex
 	endpoints map[string]*Endpoint
-	places    map[string]place // by key; none that is retired
-	tokens    map[[sha256.Size]byte]*Endpoint
+	places    map[string]place   // by key; none that is retired
+	invites   map[string]*invite // by endpoint
 }
 
 // place is where what is posted to a key goes.
 type place struct {
 	endpoint string
 	kind     wire.Kind
+	used     *atomic.Int64 // Unix seconds; 0: not since this process began
 }
+
+func newPlace(endpoint string, k Key) place { return place{endpoint, kinds[k.Kind], new(atomic.Int64)} }
 
 const directorySchema = `
 CREATE TABLE IF NOT EXISTS edge_endpoint (
 	name    TEXT PRIMARY KEY,
-	token   BLOB NOT NULL UNIQUE, -- SHA-256 of it
-	created INTEGER NOT NULL      -- Unix milliseconds
+	created INTEGER NOT NULL, -- Unix milliseconds, as all times
+	device  BLOB,             -- SHA-256 of its sidecar's public key; NULL: none has joined
+	joined  INTEGER,
+	expires INTEGER,
+	revoked INTEGER,
+	seen    INTEGER
 ) STRICT;
 CREATE TABLE IF NOT EXISTS edge_key (
 	key      TEXT PRIMARY KEY, -- 32 hex digits
@@ -92,7 +104,17 @@ CREATE TABLE IF NOT EXISTS edge_key (
 	kind     TEXT NOT NULL CHECK (kind IN ('notice', 'validation', 'lookup', 'bill')),
 	created  INTEGER NOT NULL,
 	retired  INTEGER,
+	used     INTEGER,
 	UNIQUE (endpoint, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS edge_invite (
+	endpoint TEXT PRIMARY KEY REFERENCES edge_endpoint (name),
+	sum      BLOB NOT NULL UNIQUE, -- SHA-256 of the secret in the join code
+	created  INTEGER NOT NULL,
+	expires  INTEGER NOT NULL,
+	used     INTEGER,
+	device   BLOB, -- that used it
+	revoked  INTEGER
 ) STRICT;`
 
 func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (*directory, error) {
@@ -107,7 +129,7 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 	db.SetMaxOpenConns(1)
 	d := &directory{
 		db: db, public: public, copy: filepath.Join(filepath.Dir(path), rosterFile), log: log, audit: newAuditLog(db, log),
-		endpoints: make(map[string]*Endpoint), places: make(map[string]place), tokens: make(map[[sha256.Size]byte]*Endpoint),
+		endpoints: make(map[string]*Endpoint), places: make(map[string]place), invites: make(map[string]*invite),
 	}
 	if err := d.load(ctx); err != nil {
 		db.Close()
@@ -119,31 +141,36 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 func (d *directory) close() error { return d.db.Close() }
 
 func (d *directory) load(ctx context.Context) error {
+	if err := d.migrate(ctx); err != nil {
+		return err
+	}
 	if _, err := d.db.ExecContext(ctx, directorySchema+auditSchema); err != nil {
 		return err
 	}
-	rows, err := d.db.QueryContext(ctx, `SELECT name, token, created FROM edge_endpoint`)
+	rows, err := d.db.QueryContext(ctx, `SELECT name, created, device, joined, expires, revoked, seen FROM edge_endpoint`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		e := new(Endpoint)
-		var token []byte
+		var device []byte
 		var created int64
-		if err := rows.Scan(&e.Name, &token, &created); err != nil {
+		var joined, expires, revoked, seen sql.NullInt64
+		if err := rows.Scan(&e.Name, &created, &device, &joined, &expires, &revoked, &seen); err != nil {
 			return err
 		}
-		if len(token) != sha256.Size {
-			return fmt.Errorf("%w: the token of endpoint %s is not one", salvage.ErrDamaged, e.Name)
+		if device != nil && len(device) != len(e.device) {
+			return fmt.Errorf("%w: the key of the sidecar of endpoint %s is not one", salvage.ErrDamaged, e.Name)
 		}
-		e.token, e.Created = [sha256.Size]byte(token), fromMilli(created)
-		d.endpoints[e.Name], d.tokens[e.token] = e, e
+		copy(e.device[:], device)
+		e.Created, e.Joined, e.Expires, e.Revoked, e.Seen = fromMilli(created), perhaps(joined), perhaps(expires), perhaps(revoked), perhaps(seen)
+		d.endpoints[e.Name] = e
 	}
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	rows, err = d.db.QueryContext(ctx, `SELECT key, endpoint, name, kind, created, retired FROM edge_key ORDER BY created, rowid`)
+	rows, err = d.db.QueryContext(ctx, `SELECT key, endpoint, name, kind, created, retired, used FROM edge_key ORDER BY created, rowid`)
 	if err != nil {
 		return err
 	}
@@ -152,21 +179,72 @@ func (d *directory) load(ctx context.Context) error {
 		var k Key
 		var endpoint string
 		var created int64
-		var retired sql.NullInt64
-		if err := rows.Scan(&k.key, &endpoint, &k.Name, &k.Kind, &created, &retired); err != nil {
+		var retired, used sql.NullInt64
+		if err := rows.Scan(&k.key, &endpoint, &k.Name, &k.Kind, &created, &retired, &used); err != nil {
 			return err
 		}
-		k.Created, k.URL = fromMilli(created), d.url(k.key)
-		if retired.Valid {
-			k.Retired = fromMilli(retired.Int64)
-		} else {
-			d.places[k.key] = place{endpoint, kinds[k.Kind]}
+		k.Created, k.URL, k.Retired, k.Used = fromMilli(created), d.url(k.key), perhaps(retired), perhaps(used)
+		if !retired.Valid {
+			d.places[k.key] = newPlace(endpoint, k)
 		}
 		if e := d.endpoints[endpoint]; e != nil {
 			e.Keys = append(e.Keys, k)
 		}
 	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return d.loadInvites(ctx)
+}
+
+func (d *directory) loadInvites(ctx context.Context) error {
+	rows, err := d.db.QueryContext(ctx, `SELECT endpoint, sum, created, expires, used, device, revoked FROM edge_invite`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		i := new(invite)
+		var sum, device []byte
+		var created, expires int64
+		var used, revoked sql.NullInt64
+		if err := rows.Scan(&i.endpoint, &sum, &created, &expires, &used, &device, &revoked); err != nil {
+			return err
+		}
+		if copy(i.sum[:], sum) != len(i.sum) {
+			continue // a code that cannot be used any more
+		}
+		copy(i.device[:], device)
+		i.created, i.expires, i.used, i.revoked = fromMilli(created), fromMilli(expires), perhaps(used), perhaps(revoked)
+		d.invites[i.endpoint] = i
+	}
 	return rows.Err()
+}
+
+// migrate brings the tables of an edge whose sidecars had tokens to what they are now. Endpoints keep their addresses, which
+// Safaricom has been told; their sidecars have to join.
+func (d *directory) migrate(ctx context.Context) error {
+	var old int
+	if err := d.db.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info('edge_endpoint') WHERE name = 'token'`).Scan(&old); err != nil || old == 0 {
+		return err
+	}
+	return d.commit(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
+			CREATE TABLE edge_endpoint_new (name TEXT PRIMARY KEY, created INTEGER NOT NULL, device BLOB, joined INTEGER, expires INTEGER, revoked INTEGER, seen INTEGER) STRICT;
+			INSERT INTO edge_endpoint_new (name, created) SELECT name, created FROM edge_endpoint;
+			DROP TABLE edge_endpoint;
+			ALTER TABLE edge_endpoint_new RENAME TO edge_endpoint;
+			ALTER TABLE edge_key ADD COLUMN used INTEGER;`)
+		return err
+	})
+}
+
+// perhaps is a time that may not have been.
+func perhaps(ms sql.NullInt64) time.Time {
+	if !ms.Valid {
+		return time.Time{}
+	}
+	return fromMilli(ms.Int64)
 }
 
 func fromMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
@@ -178,20 +256,12 @@ func (d *directory) find(key string) (place, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	p, ok := d.places[key]
-	return p, ok
-}
-
-// authorize says whom a token is for. What a guesser could learn from the time it takes concerns hashes, of which he
-// cannot choose a digit.
-func (d *directory) authorize(_ context.Context, token []byte) (tunnel.Endpoint, error) {
-	sum := sha256.Sum256(token)
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	e := d.tokens[sum]
-	if e == nil || subtle.ConstantTimeCompare(e.token[:], sum[:]) != 1 {
-		return tunnel.Endpoint{}, errors.New("edge: the token is not known")
+	if ok {
+		if now := time.Now().Unix(); p.used.Load() != now {
+			p.used.Store(now)
+		}
 	}
-	return tunnel.Endpoint{Name: e.Name, Callback: e.callback()}, nil
+	return p, ok
 }
 
 // callback is the address that new payments are given: that of the newest key for notices.
@@ -216,6 +286,14 @@ func (d *directory) sorted() []Endpoint {
 	for _, e := range d.endpoints {
 		c := *e
 		c.Keys = slices.Clone(e.Keys)
+		for i, k := range c.Keys {
+			if p, ok := d.places[k.key]; ok && p.used.Load() != 0 {
+				c.Keys[i].Used = time.Unix(p.used.Load(), 0).UTC()
+			}
+		}
+		if i := d.invites[e.Name]; i != nil && i.open(time.Now()) {
+			c.Invited = i.expires
+		}
 		list = append(list, c)
 	}
 	slices.SortFunc(list, func(a, b Endpoint) int { return cmp.Compare(a.Name, b.Name) })
@@ -224,46 +302,21 @@ func (d *directory) sorted() []Endpoint {
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// set makes an endpoint with its first key, or, if that may be, changes the token of the one there is.
-func (d *directory) set(ctx context.Context, who, name string, token []byte, mayExist bool) (Registered, error) {
+// ensure makes an endpoint with its first key, unless there is one of this name.
+func (d *directory) ensure(ctx context.Context, who, name string) (r Registered, made bool, err error) {
 	if !nameForm.MatchString(name) {
-		return Registered{}, fmt.Errorf("%w: an endpoint's name is 1 to 63 letters, digits, dots, hyphens and underscores", errInvalid)
+		return Registered{}, false, fmt.Errorf("%w: an endpoint's name is 1 to 63 letters, digits, dots, hyphens and underscores", errInvalid)
 	}
-	if len(token) < 16 || len(token) > wire.MaxToken {
-		return Registered{}, fmt.Errorf("%w: a token is 16 to %d bytes", errInvalid, wire.MaxToken)
-	}
-	sum := sha256.Sum256(token)
 	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e := d.endpoints[name]
-	switch other := d.tokens[sum]; {
-	case other != nil && other != e:
-		return Registered{}, fmt.Errorf("%w: another endpoint has this token", errInvalid)
-	case e != nil && !mayExist:
-		return Registered{}, fmt.Errorf("endpoint %s: %w", name, errExists)
-	case e != nil && other == e:
-		return Registered{e.Name, e.callback()}, nil
-	case e != nil:
-		err := d.commit(ctx, func(tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, `UPDATE edge_endpoint SET token = ? WHERE name = ?`, sum[:], name); err != nil {
-				return err
-			}
-			return insertAudit(ctx, tx, who, actTokenRenewed, name, "")
-		})
-		if err != nil {
-			return Registered{}, err
-		}
-		delete(d.tokens, e.token)
-		e.token, d.tokens[sum] = sum, e
-		d.changed()
-		return Registered{e.Name, e.callback()}, nil
+	if e := d.endpoints[name]; e != nil {
+		return Registered{e.Name, e.callback()}, false, nil
 	}
-
-	e = &Endpoint{Name: name, Created: fromMilli(time.Now().UnixMilli()), token: sum}
+	e := &Endpoint{Name: name, Created: fromMilli(time.Now().UnixMilli())}
 	k := d.newKey("key-1", "notice")
-	err := d.commit(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, token, created) VALUES (?, ?, ?)`, name, sum[:], e.Created.UnixMilli()); err != nil {
+	err = d.commit(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO edge_endpoint (name, created) VALUES (?, ?)`, name, e.Created.UnixMilli()); err != nil {
 			return err
 		}
 		if err := insertKey(ctx, tx, name, k); err != nil {
@@ -272,13 +325,13 @@ func (d *directory) set(ctx context.Context, who, name string, token []byte, may
 		return insertAudit(ctx, tx, who, actEndpointAdded, name, "with its first key, "+k.Name)
 	})
 	if err != nil {
-		return Registered{}, err
+		return Registered{}, false, err
 	}
 	e.Keys = []Key{k}
-	d.endpoints[name], d.tokens[sum] = e, e
-	d.places[k.key] = place{name, kinds[k.Kind]}
+	d.endpoints[name] = e
+	d.places[k.key] = newPlace(name, k)
 	d.changed()
-	return Registered{name, k.URL}, nil
+	return Registered{name, k.URL}, true, nil
 }
 
 // newKey draws a key. Hex, because it can spell none of the words that Safaricom refuses in addresses.
@@ -349,7 +402,7 @@ func (d *directory) addKey(ctx context.Context, who, endpoint, name, kind string
 		return Key{}, err
 	}
 	e.Keys = append(e.Keys, k)
-	d.places[k.key] = place{endpoint, kinds[kind]}
+	d.places[k.key] = newPlace(endpoint, k)
 	d.changed()
 	return k, nil
 }
@@ -393,4 +446,38 @@ func (d *directory) retireKey(ctx context.Context, who, endpoint, name string) e
 	delete(d.places, k.key)
 	d.changed()
 	return nil
+}
+
+// seen records when endpoints' sidecars were last connected, and when keys were last used: often enough to tell a shop that is
+// gone from one that sleeps, and seldom enough to cost nothing.
+func (d *directory) seen(ctx context.Context, sidecars map[string]time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.commit(ctx, func(tx *sql.Tx) error {
+		for name, at := range sidecars {
+			e := d.endpoints[name]
+			if e == nil || !at.After(e.Seen) {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE edge_endpoint SET seen = ? WHERE name = ?`, at.UnixMilli(), name); err != nil {
+				return err
+			}
+			e.Seen = fromMilli(at.UnixMilli())
+		}
+		for _, e := range d.endpoints {
+			for i := range e.Keys {
+				k := &e.Keys[i]
+				p, ok := d.places[k.key]
+				if !ok || p.used.Load() == 0 || p.used.Load() == k.Used.Unix() {
+					continue
+				}
+				used := time.Unix(p.used.Load(), 0).UTC()
+				if _, err := tx.ExecContext(ctx, `UPDATE edge_key SET used = ? WHERE key = ?`, used.UnixMilli(), k.key); err != nil {
+					return err
+				}
+				k.Used = used
+			}
+		}
+		return nil
+	})
 }

@@ -178,7 +178,7 @@ func TestADiskThatBecomesReadOnly(t *testing.T) {
 // A shop that is away for long uses up its own share, and nothing of the others'.
 func TestAnEndpointOverItsShareHarmsNoOther(t *testing.T) {
 	w := start(t, edge.Config{Limits: journal.Limits{MaxBytes: 100_000}})
-	other, err := w.SetEndpoint(t.Context(), "kiosk", []byte("fedcba9876543210fedcba9876543210-token"))
+	other, err := w.SetEndpoint(t.Context(), "kiosk")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,13 @@
 //
 //	Daraja ──POST /c/{key}/{ref}──▶ ingress ──Append──▶ journal ──Next──▶ tunnel.Server ──▶ sidecar
 //	                                   │                                       │
-//	                                   └── whose key? ──▶ directory ◀── whose token?
+//	                                   └── whose key? ──▶ directory ◀── whose key?
 //	                                                         ▲
-//	                           hodi edge add SHOP ──▶ admin ─┘
+//	                        hodi edge invite SHOP ──▶ admin ─┘
 //
 // The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, source.go judges where callbacks come from, crowd.go bounds what
 // strangers cost and clerk.go tells what they do, certificate.go and acme.go have the public certificate,
-// directory.go knows the endpoints with their keys and tokens, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
+// directory.go knows the endpoints with their keys and sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
 // admin.go is the operator's socket, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
 package edge
 
@@ -132,6 +132,8 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,
+		Issue:     e.issue,
+		Refused:   e.refused,
 		TLS:       e.identity.tls(),
 		ResetKey:  &e.identity.reset,
 		Logger:    c.Logger,
@@ -177,6 +179,7 @@ func (e *Edge) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("edge: tunnel: %w", err))
 		}
 	})
+	parts.Go(func() { e.keepSeen(ctx) })
 	e.ingress.ready.Store(true)
 
 	select {
@@ -250,14 +253,41 @@ type Registered struct {
 	CallbackURL string // of its newest key; "/" and a ref behind it name one payment
 }
 
-// SetEndpoint makes an endpoint, or gives the one that has this name another token. Its first key is made once.
-func (e *Edge) SetEndpoint(ctx context.Context, name string, token []byte) (Registered, error) {
-	r, err := e.directory.set(ctx, whoEdge, name, token, true)
+// SetEndpoint makes an endpoint, with its first key, if there is none of this name.
+func (e *Edge) SetEndpoint(ctx context.Context, name string) (Registered, error) {
+	r, made, err := e.directory.ensure(ctx, whoEdge, name)
 	if err != nil {
 		return r, fmt.Errorf("edge: set endpoint: %w", err)
 	}
-	e.log.Info("endpoint set", "endpoint", name)
+	if made {
+		e.log.Info("endpoint added", "endpoint", name)
+	}
 	return r, nil
+}
+
+const seenEvery = 10 * time.Minute
+
+// keepSeen writes down now and then, and when ctx ends, when sidecars were last seen and keys last used.
+func (e *Edge) keepSeen(ctx context.Context) {
+	tick := time.NewTicker(seenEvery)
+	defer tick.Stop()
+	for done := false; !done; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			done = true
+		}
+		sidecars := make(map[string]time.Time)
+		for _, endpoint := range e.Endpoints() {
+			sidecars[endpoint.Name] = e.tunnel.Seen(endpoint.Name)
+		}
+		for _, l := range e.tunnel.Links() {
+			sidecars[l.Endpoint] = time.Now()
+		}
+		if err := e.directory.seen(context.WithoutCancel(ctx), sidecars); err != nil {
+			e.log.Warn("when sidecars were last seen could not be written down", "err", err)
+		}
+	}
 }
 
 // AddKey gives an endpoint another key, beside those that it has. An empty name becomes the next of key-1, key-2 and so

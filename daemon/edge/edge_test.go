@@ -77,15 +77,12 @@ func TestAddressesStayOverARestartAndWorkUntilTheyAreRetired(t *testing.T) {
 
 func TestEndpointsAreRefusedThatWouldBeConfused(t *testing.T) {
 	w := start(t, edge.Config{})
-	for _, c := range []struct{ name, token string }{
-		{"", "a token of some length"}, {"../duka", "a token of some length"}, {"duka 2", "a token of some length"},
-		{"kiosk", "short"}, {"kiosk", token}, {strings.Repeat("k", 64), "a token of some length"},
-	} {
-		if _, err := w.SetEndpoint(t.Context(), c.name, []byte(c.token)); err == nil {
-			t.Errorf("endpoint %q with token %q was made", c.name, c.token)
+	for _, name := range []string{"", "../duka", "duka 2", "duka/2", strings.Repeat("k", 64)} {
+		if _, err := w.SetEndpoint(t.Context(), name); err == nil {
+			t.Errorf("endpoint %q was made", name)
 		}
 	}
-	again, err := w.SetEndpoint(t.Context(), "duka", []byte(token))
+	again, err := w.SetEndpoint(t.Context(), "duka")
 	if err != nil || again.CallbackURL != w.callback {
 		t.Errorf("set again: %v, %v", again, err)
 	}
@@ -193,10 +190,8 @@ func (s *sink) Apply(_ context.Context, cursor wire.Cursor, entries []wire.Entry
 func TestASidecarReceivesWhatWasPosted(t *testing.T) {
 	w := start(t, edge.Config{})
 	w.wantPost(w.callback+"/1", "before", 200)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(w.CA())
 	s := &sink{got: make(chan string, 10)}
-	client := &tunnel.Client{Edge: w.udp, TLS: &tls.Config{RootCAs: roots}, Token: []byte(token), Sink: s}
+	client := &tunnel.Client{Edge: w.udp, TLS: w.sidecar("duka"), Sink: s}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(ctx) }()
@@ -265,20 +260,24 @@ func TestTheOperatorsSocket(t *testing.T) {
 	stale.Close() // and the socket stays, as a kill would leave it
 
 	w := start(t, edge.Config{Dir: dir})
-	var made struct{ Name, Token, CA, Callback string }
-	w.admin("POST", "/endpoints", `{"name":"kiosk"}`, 201, &made)
-	if made.Name != "kiosk" || len(made.Token) != 64 || made.CA != string(w.CA()) {
+	var made, again edge.Invitation
+	w.admin("POST", "/endpoints/kiosk/invite", ``, 201, &made)
+	if made.Endpoint != "kiosk" || !made.New || made.Edge != w.udp || time.Until(made.Expires) > time.Hour || time.Until(made.Expires) < 59*time.Minute {
 		t.Errorf("made %+v", made)
 	}
 	w.wantPost(made.Callback, "{}", 200)
-	w.admin("POST", "/endpoints", `{"name":"kiosk"}`, 409, nil)
-	var renewed struct{ Token, Callback string }
-	w.admin("POST", "/endpoints", `{"name":"kiosk","renew":true}`, 201, &renewed)
-	if renewed.Token == made.Token || renewed.Callback != made.Callback {
-		t.Errorf("renewed %+v", renewed)
+	w.admin("POST", "/endpoints/kiosk/invite", `{"edge":"hooks.example.co.ke:443","seconds":60}`, 201, &again)
+	if again.New || again.Code == made.Code || again.Callback != made.Callback || again.Edge != "hooks.example.co.ke:443" || time.Until(again.Expires) > time.Minute {
+		t.Errorf("again %+v", again)
 	}
-	w.admin("POST", "/endpoints", `{"name":"not/a/name"}`, 400, nil)
-	w.admin("POST", "/endpoints", `{"nmae":"duka"}`, 400, nil)
+	w.admin("POST", "/endpoints/kiosk/invite", `{"seconds":604801}`, 400, nil)
+	w.admin("POST", "/endpoints/kiosk/invite", `{"seconds":-1}`, 400, nil)
+	w.admin("POST", "/endpoints/kiosk/invite", `{"edge":"hooks.example.co.ke"}`, 400, nil)
+	w.admin("POST", "/endpoints/not%2Fa%2Fname/invite", ``, 400, nil)
+	w.admin("POST", "/endpoints/duka/invite", `{"sceonds":1}`, 400, nil)
+	w.admin("DELETE", "/endpoints/kiosk/invite", ``, 200, nil)
+	w.admin("DELETE", "/endpoints/kiosk/invite", ``, 404, nil)
+	w.admin("DELETE", "/endpoints/kiosk/sidecar", ``, 404, nil)
 	var key struct{ Name, URL string }
 	w.admin("POST", "/endpoints/kiosk/keys", ``, 201, &key)
 	w.wantPost(key.URL, "{}", 200)
@@ -303,7 +302,7 @@ func TestTheOperatorsSocket(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "admin.sock")); !os.IsNotExist(err) {
 		t.Errorf("the socket after the end: %v", err)
 	}
-	w.mustNotLog(made.Token, renewed.Token, path(made.Callback)[3:], path(key.URL)[3:], path(w.callback)[3:], token)
+	w.mustNotLog(made.Code, again.Code, path(made.Callback)[3:], path(key.URL)[3:], path(w.callback)[3:])
 }
 
 func (w *world) mustNotLog(secrets ...string) {
@@ -328,7 +327,7 @@ func TestNoSecretIsInALog(t *testing.T) {
 	w.raw(fmt.Sprintf("GET /c/%s HTTP/1.1\r\nHost: x\r\n\r\n", key))
 	w.raw(fmt.Sprintf("POST /c/%s HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", key))
 	w.stop()
-	w.mustNotLog(key, ref, token)
+	w.mustNotLog(key, ref)
 }
 
 func TestEndpointsAreListedWithTheirAddresses(t *testing.T) {

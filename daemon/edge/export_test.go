@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -81,4 +82,23 @@ func (e *Edge) Look() { e.keeper.(*fileKeeper).look(time.Now()) }
 func (e *Edge) Crowded() int {
 	_, n := e.port.crowd.count()
 	return n
+}
+
+// AdmitAt is Admit as of another time.
+func (e *Edge) AdmitAt(ctx context.Context, endpoint string, request []byte, at time.Time) (*wire.Issued, error) {
+	if _, err := e.SetEndpoint(ctx, endpoint); err != nil {
+		return nil, err
+	}
+	parsed, device, err := enrol.ReadRequest(request, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	der, err := enrol.Issue(e.identity.ca, e.identity.key, endpoint, parsed, at)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.directory.admit(ctx, "test", endpoint, device, at.Add(enrol.Life), nil); err != nil {
+		return nil, err
+	}
+	return &wire.Issued{Time: at, Certificate: der}, nil
 }

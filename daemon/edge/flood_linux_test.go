@@ -112,7 +112,7 @@ func flood(b *testing.B, kind string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	registered, err := e.SetEndpoint(b.Context(), "duka", []byte(token))
+	registered, err := e.SetEndpoint(b.Context(), "duka")
 	if err != nil {
 		b.Fatal(err)
 	}

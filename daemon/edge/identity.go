@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,8 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/daemon/secret"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -34,31 +37,33 @@ const (
 	resetKeyFile = "reset.key"
 )
 
-// identity is what an edge is recognised by: a private certificate authority, which sidecars pin and which signs for
-// nothing but the tunnel's server name; and the key of stateless resets. Both are made at the first start.
+// identity is what an edge is recognised by: a private certificate authority, which sidecars pin, and which signs for
+// the tunnel's server name and for them; and the key of stateless resets. Both are made at the first start.
 type identity struct {
 	pem   []byte // the authority's certificate
 	ca    *x509.Certificate
 	key   *ecdsa.PrivateKey
 	reset [32]byte
 
-	mu   sync.Mutex
-	leaf *tls.Certificate // the one in use; never on disk
+	mu       sync.Mutex
+	leaf     *tls.Certificate // the one in use; never on disk
+	leafMade time.Time
 }
 
 const (
 	caFor   = 30 * 365 * 24 * time.Hour // sidecars have it pinned for as long as the shop stands
+	caSince = 365 * 24 * time.Hour      // before it is made: for clocks that are behind
 	leafFor = 90 * 24 * time.Hour
-	skew    = 24 * time.Hour // a sidecar's clock may be slow by
+	skew    = enrol.Skew // a sidecar's clock may be slow by
 )
 
 func loadIdentity(dir string) (*identity, error) {
 	id := new(identity)
 	crt, key := filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile)
-	keyPEM, err := os.ReadFile(key)
+	keyPEM, err := secret.Read(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(crt); err == nil {
-			return nil, fmt.Errorf("%s is there and its key %s is not: restore it, or remove both and give every sidecar the new ca.crt", crt, key)
+			return nil, fmt.Errorf("%s is there and its key %s is not: restore it, or remove both and let every sidecar join anew", crt, key)
 		}
 		if keyPEM, err = makeKey(key); err != nil {
 			return nil, err
@@ -125,7 +130,7 @@ func makeCA(path string, key *ecdsa.PrivateKey) ([]byte, error) {
 	template := &x509.Certificate{
 		SerialNumber:                serial(),
 		Subject:                     pkix.Name{CommonName: "Hodi edge " + now.UTC().Format("2006-01-02")},
-		NotBefore:                   now.Add(-skew),
+		NotBefore:                   now.Add(-caSince),
 		NotAfter:                    now.Add(caFor),
 		IsCA:                        true,
 		BasicConstraintsValid:       true,
@@ -142,7 +147,7 @@ func makeCA(path string, key *ecdsa.PrivateKey) ([]byte, error) {
 }
 
 func loadResetKey(path string) (key [32]byte, err error) {
-	b, err := os.ReadFile(path)
+	b, err := secret.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		rand.Read(key[:])
 		return key, salvage.WriteFile(path, fmt.Appendf(nil, "%x\n", key))
@@ -164,21 +169,28 @@ func serial() *big.Int {
 }
 
 func (id *identity) tls() *tls.Config {
+	sidecars := x509.NewCertPool()
+	sidecars.AddCert(id.ca)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{wire.ALPN},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return id.certificate(time.Now())
+		ClientCAs:  sidecars,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			leaf, err := id.certificate(time.Now())
+			if err == nil && slices.Contains(hello.SupportedProtos, wire.ALPNJoin) { // who joins has the CA's pin, and not the CA
+				leaf = &tls.Certificate{Certificate: [][]byte{leaf.Certificate[0], id.ca.Raw}, PrivateKey: leaf.PrivateKey, Leaf: leaf.Leaf}
+			}
+			return leaf, err
 		},
 	}
 }
 
 // certificate is the edge's own, for the tunnel. It is made at the start and again when a third of its life is left, so
-// that an edge nobody restarts does not lock its sidecars out.
+// that an edge nobody restarts does not lock its sidecars out. It is valid from the day the CA is: a sidecar whose clock went
+// back to when it last heard of us must not find it to be of the future.
 func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	if id.leaf != nil && id.leaf.Leaf.NotAfter.Sub(now) > leafFor/3 && now.After(id.leaf.Leaf.NotBefore) {
+	if id.leaf != nil && id.leaf.Leaf.NotAfter.Sub(now) > leafFor/3 && !now.Before(id.leafMade.Add(-skew)) {
 		return id.leaf, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -189,7 +201,7 @@ func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
 		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: wire.ServerName},
 		DNSNames:     []string{wire.ServerName},
-		NotBefore:    now.Add(-skew),
+		NotBefore:    id.ca.NotBefore,
 		NotAfter:     now.Add(leafFor),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -202,6 +214,7 @@ func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("edge: certificate: %w", err)
 	}
+	id.leafMade = now
 	id.leaf = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 	return id.leaf, nil
 }

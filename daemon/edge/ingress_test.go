@@ -131,7 +131,7 @@ func TestADiskThatCannotStoreIsNeverA200AndRecovers(t *testing.T) {
 	if response.StatusCode != 503 || response.Header.Get("Retry-After") != "60" {
 		t.Errorf("an endpoint over its share answers %d, Retry-After %q", response.StatusCode, response.Header.Get("Retry-After"))
 	}
-	other, err := w.SetEndpoint(t.Context(), "kiosk", []byte("another token of some length"))
+	other, err := w.SetEndpoint(t.Context(), "kiosk")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *source
 		}
 		switch {
 		case isTunnel(hello.ServerName):
-			return tunnel, nil
+			return tunnel.GetConfigForClient(hello)
 		case public == nil:
 			return nil, errNoName
 		case public.GetConfigForClient != nil:

@@ -61,7 +61,14 @@ func (w *world) private() *x509.CertPool {
 // ask sends one request under a server name, in HTTP/1.1, and returns the whole answer.
 func (w *world) ask(name string, trust *x509.CertPool, request string) string {
 	w.Helper()
-	c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: name, RootCAs: trust})
+	return w.askAs(name, &tls.Config{RootCAs: trust}, request)
+}
+
+func (w *world) askAs(name string, who *tls.Config, request string) string {
+	w.Helper()
+	who = who.Clone()
+	who.ServerName = name
+	c, err := tls.Dial("tcp", w.http, who)
 	if err != nil {
 		w.Fatalf("TLS with the name %q: %v", name, err)
 	}
@@ -94,16 +101,20 @@ func TestTheTwoNamesOfThePortAreTwoWorlds(t *testing.T) {
 			t.Errorf("the tunnel is at the public name, with the host %s: %q", host, answer)
 		}
 	}
-	if answer := w.ask(wire.ServerName, w.private(), w.callbackRequest("2")); !strings.HasPrefix(answer, "HTTP/1.1 404") {
+	if answer := w.ask(wire.ServerName, w.private(), w.callbackRequest("2")); answer != "" {
+		t.Errorf("who has no certificate is answered %q at the tunnel's name", answer)
+	}
+	duka := w.sidecar("duka")
+	if answer := w.askAs(wire.ServerName, duka, w.callbackRequest("2")); !strings.HasPrefix(answer, "HTTP/1.1 404") {
 		t.Errorf("a callback to the tunnel's name is answered %q", answer)
 	}
 	for _, at := range []string{"/healthz", "/", "/tunnel/", "/c/"} {
 		request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", at, publicName)
-		if answer := w.ask(wire.ServerName, w.private(), request); !strings.HasPrefix(answer, "HTTP/1.1 404") {
+		if answer := w.askAs(wire.ServerName, duka, request); !strings.HasPrefix(answer, "HTTP/1.1 404") {
 			t.Errorf("the tunnel's name has something at %s: %q", at, answer)
 		}
 	}
-	if answer := w.ask(wire.ServerName, w.private(), "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 426") {
+	if answer := w.askAs(wire.ServerName, duka, "GET /tunnel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 426") {
 		t.Errorf("without an upgrade the tunnel answers %q", answer)
 	}
 	// With no name at all, it is a poster's.
@@ -180,7 +191,7 @@ func TestASidecarWithoutUDPReceivesWhatWasPosted(t *testing.T) {
 			post("1")
 			s := &sink{got: make(chan string, 10)}
 			// The UDP port with the number of this TCP port is not the edge's.
-			client := &tunnel.Client{Edge: w.http, TLS: &tls.Config{RootCAs: w.private()}, Token: []byte(token), Sink: s}
+			client := &tunnel.Client{Edge: w.http, TLS: w.sidecar("duka"), Sink: s}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- client.Run(ctx) }()

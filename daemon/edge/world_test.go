@@ -3,6 +3,7 @@ package edge_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/journal"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -28,8 +30,6 @@ type world struct {
 	stop                     func()
 	end                      func() error // as stop, and says how Run ended
 }
-
-const token = "0123456789abcdef0123456789abcdef-token"
 
 func start(t *testing.T, c edge.Config) *world {
 	t.Helper()
@@ -53,7 +53,7 @@ func start(t *testing.T, c edge.Config) *world {
 	if w.Edge, err = edge.Open(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	registered, err := w.SetEndpoint(t.Context(), "duka", []byte(token))
+	registered, err := w.SetEndpoint(t.Context(), "duka")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,3 +214,21 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1),
 var errDisk = errors.New("the disk is full, as far as this test goes")
 
 var limited = journal.Limits{MaxBytes: 1000}
+
+// sidecar is the TLS of the sidecar of an endpoint, which has joined; and its key.
+func (w *world) sidecar(endpoint string) *tls.Config {
+	w.Helper()
+	key, err := enrol.NewKey()
+	if err != nil {
+		w.Fatal(err)
+	}
+	request, err := enrol.Request(key)
+	if err != nil {
+		w.Fatal(err)
+	}
+	issued, err := w.Admit(w.Context(), "asha", endpoint, request)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return &tls.Config{RootCAs: w.private(), Certificates: []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}}
+}

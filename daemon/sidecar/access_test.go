@@ -196,13 +196,12 @@ func TestABrokenKeyIsNotReplaced(t *testing.T) {
 
 func TestAConfigurationThatCannotWorkIsSaidSoAtOnce(t *testing.T) {
 	for name, c := range map[string]sidecar.Config{
-		"no listener":   {Dir: t.TempDir()},
-		"no folder":     {Listener: newPipeListener()},
-		"origin":        {Dir: t.TempDir(), Listener: newPipeListener(), Origins: []string{"shop.example"}},
-		"any origin":    {Dir: t.TempDir(), Listener: newPipeListener(), Origins: []string{"*"}},
-		"public":        {Dir: t.TempDir(), Listener: newPipeListener(), PublicURL: "shop.example"},
-		"edge alone":    {Dir: t.TempDir(), Listener: newPipeListener(), Edge: "edge.example:443"},
-		"missing token": {Dir: t.TempDir(), Listener: newPipeListener(), Edge: "edge.example:443", CAFile: "nowhere", TokenFile: "nowhere"},
+		"no listener": {Dir: t.TempDir()},
+		"no folder":   {Listener: newPipeListener()},
+		"origin":      {Dir: t.TempDir(), Listener: newPipeListener(), Origins: []string{"shop.example"}},
+		"any origin":  {Dir: t.TempDir(), Listener: newPipeListener(), Origins: []string{"*"}},
+		"public":      {Dir: t.TempDir(), Listener: newPipeListener(), PublicURL: "shop.example"},
+		"not joined":  {Dir: t.TempDir(), Listener: newPipeListener(), Edge: "edge.example:443"},
 	} {
 		if s, err := sidecar.Open(t.Context(), c); err == nil {
 			t.Errorf("%s: it opened", name)

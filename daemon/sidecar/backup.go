@@ -11,21 +11,18 @@ import (
 	"github.com/hodihq/hodi/sync/correlate"
 )
 
-// What a backup calls the files that lie where the operator said.
-const (
-	tokenFile = "token"
-	caFile    = "ca.crt"
-)
-
-// state is what a sidecar must not lose. What the edge gave it comes along if it is known where that is. What else lies
-// in its folder is made anew: the lock.
-var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{tokenFile, caFile}}
+// state is what a sidecar must not lose. Its identity comes along if it has joined an edge. What else lies in its folder is
+// made anew: the lock, the key of a join that was broken off.
+var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{identityFile}}
 
 // Backup writes all that the sidecar of c must not lose, whether it runs or not: payments, callbacks and how far the
-// edge's journal was read; its keys; and what c names of the edge, the token and the CA. version is our own. Of c only
-// Dir, TokenFile and CAFile are taken.
-func Backup(ctx context.Context, c Config, version string, w io.Writer) (backup.About, error) {
-	about, err := state.Write(ctx, c.Dir, map[string]string{tokenFile: c.TokenFile, caFile: c.CAFile}, version, w)
+// edge's journal was read; its keys; and its identity at the edge. version is our own.
+func Backup(ctx context.Context, dir, version string, w io.Writer) (backup.About, error) {
+	extra := map[string]string{}
+	if HasJoined(dir) {
+		extra[identityFile] = filepath.Join(dir, identityFile)
+	}
+	about, err := state.Write(ctx, dir, extra, version, w)
 	if err != nil {
 		return about, fmt.Errorf("sidecar: %w", err)
 	}

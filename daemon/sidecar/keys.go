@@ -5,8 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -102,26 +100,6 @@ func instance(key []byte, dir string) (id [16]byte, err error) {
 	fmt.Fprintf(mac, "instance\x00%s\x00%s\x00%s", host, dir, strings.TrimSpace(string(machine)))
 	copy(id[:], mac.Sum(nil))
 	return id, nil
-}
-
-// identity reads what the tunnel needs: whom to believe, and the word to be believed by.
-func identity(caFile, tokenFile string) (*tls.Config, []byte, error) {
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the edge's CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, nil, fmt.Errorf("the edge's CA: %s holds no PEM certificate", caFile)
-	}
-	token, err := os.ReadFile(tokenFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the edge's token: %w", err)
-	}
-	if token = []byte(strings.TrimSpace(string(token))); len(token) == 0 {
-		return nil, nil, fmt.Errorf("the edge's token: %s is empty", tokenFile)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, token, nil
 }
 
 // contextOver returns a context that ends with either of two.

@@ -2,7 +2,7 @@
 // and tells tills, pages and the app, the moment it is known.
 //
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go and refkeys.go are what lies in the data
-// folder, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
+// folder, identity.go is how it is known at its edge, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
 // app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
@@ -43,11 +43,9 @@ type Config struct {
 	Admin    net.Listener // where the operator comes in; default: a unix socket, admin.sock in Dir, for its owner alone
 	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
 
-	Edge      string // the edge's host:port; default: no tunnel
+	Edge      string // the edge's host:port; default: that of the join code. A sidecar that has not joined an edge has no tunnel
 	WebSocket string // the edge's host:port where UDP is blocked; default: Edge
 	Metered   bool   // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
-	CAFile    string // PEM of the CA that signs the edge's certificate; needed with Edge
-	TokenFile string // the token that the edge knows this sidecar by; needed with Edge
 
 	Shortcodes []daraja.Shortcode // what customers pay to; default: none, and then nothing is ever pushed from here
 	DarajaURL  string             // default: Safaricom's own host for each shortcode's environment
@@ -109,6 +107,7 @@ type Sidecar struct {
 	lock     *flock.Flock
 	table    *correlate.Table
 	hub      *hub.Hub
+	identity *identity      // at the edge; nil if this sidecar has joined none
 	tunnel   *tunnel.Client // nil without an edge
 	expected expectation
 	watch    *watch.Watch
@@ -180,7 +179,13 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 		Table: s.table, PerMinute: config.QueriesPerMinute, Logger: s.log,
 		Client: func(name string) *daraja.Client { return s.clients[name] },
 	}
-	if config.Edge != "" {
+	if s.identity, err = loadIdentity(config.Dir, s.log); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.identity == nil && config.Edge != "":
+		return nil, fmt.Errorf("this sidecar has not joined the edge at %s: make a join code there (hodi edge invite SHOP), and use it here (hodi join)", config.Edge)
+	case s.identity != nil:
 		if err := s.openTunnel(inbox); err != nil {
 			return nil, err
 		}
@@ -201,9 +206,6 @@ func (s *Sidecar) configure() error {
 	}
 	if c.Dev && !s.onLoopback {
 		return fmt.Errorf("dev asks nobody for a key, so it does not serve %s: listen on 127.0.0.1", c.Listener.Addr())
-	}
-	if c.Edge != "" && (c.CAFile == "" || c.TokenFile == "") {
-		return errors.New("a tunnel needs the edge's CA and a token: set CAFile and TokenFile")
 	}
 	if c.KeepPayments != 0 && c.KeepPayments < shortestKept {
 		return fmt.Errorf("payments are kept for %v at least, and were to be for %v: the edge may show callbacks of weeks ago again", shortestKept, c.KeepPayments)
@@ -273,16 +275,13 @@ func (s *Sidecar) configure() error {
 }
 
 func (s *Sidecar) openTunnel(key []byte) error {
-	tls, token, err := identity(s.config.CAFile, s.config.TokenFile)
-	if err != nil {
-		return err
-	}
+	s.config.Edge = cmp.Or(s.config.Edge, s.identity.file.Edge)
 	id, err := instance(key, s.config.Dir)
 	if err != nil {
 		return err
 	}
 	s.tunnel = &tunnel.Client{
-		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: tls, Token: token, Instance: id, Sink: s.table,
+		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: s.identity.tls(), Expired: s.identity.mustRenew, Instance: id, Sink: welcoming{s.table, s.identity},
 		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
 		Metered: s.config.Metered, Logger: s.log,
 	}
@@ -378,6 +377,10 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	})
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
+		group.Go(func() error {
+			s.identity.keep(life, s.tunnel.Renew)
+			return nil
+		})
 	}
 	return group.Wait()
 }

@@ -9,7 +9,7 @@ import (
 
 // The bodies of the frames, in the order of a conversation: how long, written, read. Integers are big-endian.
 
-func (h *Hello) size() int { return 2 + 16 + 8 + 8 + 8 + 4 + 2 + len(h.Token) }
+func (*Hello) size() int { return 2 + 16 + 8 + 8 + 8 + 4 }
 
 func (h *Hello) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, h.Version)
@@ -17,9 +17,7 @@ func (h *Hello) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Cursor.Epoch))
 	b = binary.BigEndian.AppendUint64(b, h.Cursor.Seq)
 	b = append(b, h.Cursor.Sum[:]...)
-	b = appendSpan(b, h.Idle)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Token)))
-	return append(b, h.Token...)
+	return appendSpan(b, h.Idle)
 }
 
 func (h *Hello) decode(b body) body {
@@ -33,7 +31,6 @@ func (h *Hello) decode(b body) body {
 	h.Cursor.Seq = b.uint64()
 	copy(h.Cursor.Sum[:], b.bytes(8))
 	h.Idle = b.span()
-	h.Token = b.bytes(int(b.uint16()))
 	return b
 }
 
@@ -111,6 +108,59 @@ func (p *Ping) decode(b body) body {
 func (*Pong) size() int                { return 8 }
 func (p *Pong) append(b []byte) []byte { return binary.BigEndian.AppendUint64(b, p.Nonce) }
 func (p *Pong) decode(b body) body     { p.Nonce = b.uint64(); return b }
+
+func (j *Join) size() int { return 2 + 1 + len(j.Secret) + len(j.Request) }
+
+func (j *Join) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, j.Version)
+	b = append(b, byte(len(j.Secret)))
+	b = append(b, j.Secret...)
+	return append(b, j.Request...)
+}
+
+func (j *Join) decode(b body) body {
+	j.Version = b.uint16()
+	if j.Version != Version {
+		b.rest()
+		return b
+	}
+	j.Secret = b.bytes(int(b.uint8()))
+	j.Request = b.rest()
+	return b
+}
+
+func (r *Renew) size() int { return 2 + len(r.Request) }
+
+func (r *Renew) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, r.Version)
+	return append(b, r.Request...)
+}
+
+func (r *Renew) decode(b body) body {
+	r.Version = b.uint16()
+	if r.Version != Version {
+		b.rest()
+		return b
+	}
+	r.Request = b.rest()
+	return b
+}
+
+func (i *Issued) size() int { return 8 + 2 + len(i.Callback) + len(i.Certificate) }
+
+func (i *Issued) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(i.Time.UnixMilli()))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(i.Callback)))
+	b = append(b, i.Callback...)
+	return append(b, i.Certificate...)
+}
+
+func (i *Issued) decode(b body) body {
+	i.Time = b.time()
+	i.Callback = string(b.bytes(int(b.uint16())))
+	i.Certificate = b.rest()
+	return b
+}
 
 // AppendBody appends the encoded body of the entry: the form in which a journal keeps it, and that its checksum is of.
 func (e *Entry) AppendBody(b []byte) []byte { return e.append(b) }

@@ -7,19 +7,43 @@
 //
 // The sidecar dials; the edge never does. The two speak TLS 1.3. The sidecar asks for the server name
 // tunnel.hodi.internal and takes no certificate but one that the edge's private CA, which it has pinned, has signed for
-// that name. Over QUIC the application protocol is "hodi/1", and everything below travels on one bidirectional stream,
-// which the sidecar opens.
+// that name. It shows one of its own, that the same CA has signed for clients, and that names its endpoint in a URI:
+// hodi://endpoint/NAME. Over QUIC the application protocol is "hodi/2", and everything below travels on one bidirectional
+// stream, which the sidecar opens.
 //
 // Where UDP does not pass there is a WebSocket: GET /tunnel on the edge's HTTPS port, HTTP/1.1, no subprotocol, no
 // compression. The server name in TLS, tunnel.hodi.internal, leads there; under any other name the port has another
 // certificate and no tunnel. What follows travels in binary messages as one stream of bytes: where messages begin means
 // nothing. A message of text ends the link.
 //
+// # How a sidecar gets its certificate, and the next one
+//
+//	sidecar                                        edge
+//	   │  Join{version, secret, request}             │   or Renew{version, request}
+//	   ├────────────────────────────────────────────▶│
+//	   │          Issued{time, callback, certificate}│
+//	   │◀────────────────────────────────────────────┤   and the sidecar closes (0)
+//
+// A sidecar that has none yet asks for the application protocol "hodi-join/2", over QUIC and over TCP, and for nothing
+// else. It knows the edge by the pin in its join code: the first 16 bytes of SHA-256 over the CA's SubjectPublicKeyInfo. The
+// edge sends the CA's certificate behind its own, and the sidecar goes on only if it has that pin and has signed the
+// edge's for tunnel.hodi.internal. Only then it says the secret of the code. It keeps the CA's certificate, and trusts no
+// other. Package enrol says how a join code is written.
+//
+// The certificate lasts 90 days. When two thirds of that are over the sidecar opens another connection, with the certificate
+// that it has, and says Renew in place of Hello; its link goes on meanwhile. The request is for the same key. One that has
+// expired less than 90 days ago may still be renewed, and does nothing else: a Hello with it is refused with the close code 9.
+// That of a sidecar whose endpoint was revoked, or given to another, is refused (5) for both.
+//
+// What a clock says that has lost its battery must not end a shop. The edge's certificate is valid from the day its CA is. A
+// sidecar looks at validity with the latest of: its clock, the time in its join code, and the time that the edge last
+// said in Welcome or Issued.
+//
 // # The conversation
 //
 //	sidecar                                        edge
 //	   │                                             │
-//	   │  Hello{version, instance, token, cursor}    │
+//	   │  Hello{version, instance, cursor}           │
 //	   ├────────────────────────────────────────────▶│   who is it? can I show the very entry at its cursor?
 //	   │                                             │
 //	   │    Welcome{epoch, oldest, head, time, ...}  │
@@ -118,16 +142,14 @@
 //	│ type   │ length of the body       │ body ...
 //	└────────┴──────────────────────────┴──────────────────────
 //
-//	0x01 Hello     sidecar → edge      length 48 + token, at most 4096
-//	        0  u16  version            1. What follows in a Hello of another version is unknown to this one
+//	0x01 Hello     sidecar → edge      length 46
+//	        0  u16  version            2. What follows in a Hello of another version is unknown to this one
 //	        2  16B  instance           random: tells two machines with one identity from one that came back
 //	       18  u64  cursor: epoch      0: none
 //	       26  u64  cursor: seq
 //	       34   8B  cursor: checksum
 //	       42  u32  idle               milliseconds without a byte from the sidecar, after which the edge may take the
 //	                                   link for dead; 0, or more than 60000: 60000
-//	       46  u16  length of token    at most 1024
-//	       48       token
 //
 //	0x02 Welcome   edge → sidecar      length 34 + callback, at most 4096
 //	        0  u64  epoch
@@ -162,6 +184,22 @@
 //	0x06 Pong      either way          length 8
 //	        0  u64  nonce
 //
+//	0x09 Join      sidecar → edge      length 3 + secret + request, at most 4096
+//	        0  u16  version            2, as in Hello
+//	        2  u8   length of secret   at most 64
+//	        3       secret             of the join code
+//	                request            PKCS #10 in DER, of an ECDSA P-256 or Ed25519 key: the rest of the frame
+//
+//	0x0a Renew     sidecar → edge      length 2 + request, at most 4096
+//	        0  u16  version            2
+//	        2       request            PKCS #10 in DER, of the key that the certificate has
+//
+//	0x0b Issued    edge → sidecar      length 10 + callback + certificate, at most 8192
+//	        0  i64  time               the edge's
+//	        8  u16  length of callback at most 2048
+//	       10       callback           as in Welcome
+//	                certificate        X.509 in DER: the rest of the frame
+//
 //	0x07 Call      reserved: edge → sidecar, a question with an id and a deadline (validation, lookup, bill)
 //	0x08 Reply     reserved: sidecar → edge, its answer
 //
@@ -176,7 +214,7 @@
 //
 // A frame of an unknown type is skipped. That is how this version grows: frames of the types above never change. A frame
 // longer than its type may be, of an unknown type longer than 393216, cut short, or with bytes too many ends the link
-// with the close code 6. So do a first frame that is not Hello (not Welcome), a second one of these, a head before the
+// with the close code 6. So do a first frame that is not Hello, Renew or Join (not Welcome or Issued), a second one of these, a head before the
 // cursor in a Welcome to the same epoch, and an Ack of an entry that was not sent. A reader never sets aside more memory than bytes have arrived, whatever a length promises.
 //
 //	0  done           nothing is wrong; also said to a try at dialing that came second
@@ -184,10 +222,11 @@
 //	2  shutdown       the sidecar stops
 //	3  displaced      a newer link of the same instance took over
 //	4  duplicate      another instance took over: two machines use one identity. Wait 60 s
-//	5  unauthorized   the token is not known
+//	5  unauthorized   the certificate or the join code is not, or no longer, good
 //	6  protocol       the other end broke the rules of this page
 //	7  version        the other end speaks another version
 //	8  unavailable    this end cannot use its disk: try again
+//	9  expired        the certificate has expired, and may be renewed
 //
 // Over QUIC the close code is the application's error code, on a WebSocket 4000 is added; a few words of reason may
 // come with it, for people.

@@ -107,6 +107,12 @@ func blank(t Type) decoder {
 		return new(Ping)
 	case TypePong:
 		return new(Pong)
+	case TypeJoin:
+		return new(Join)
+	case TypeRenew:
+		return new(Renew)
+	case TypeIssued:
+		return new(Issued)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -10,8 +11,9 @@ import (
 
 // What the two ends have to agree on before the first byte.
 const (
-	Version    = 1                      // of this protocol; in Hello
-	ALPN       = "hodi/1"               // over QUIC
+	Version    = 2                      // of this protocol; in Hello
+	ALPN       = "hodi/2"               // over QUIC
+	ALPNJoin   = "hodi-join/2"          // over QUIC and TCP: of a sidecar that has no certificate yet
 	ServerName = "tunnel.hodi.internal" // in TLS: what the edge's private certificate is for
 	Path       = "/tunnel"              // of a WebSocket
 	MaxIdle    = time.Minute            // that a sidecar may ask for, in Hello and in a Ping
@@ -23,11 +25,23 @@ const (
 	MaxFrame    = 384 << 10 // body of a frame of any type
 	MaxHello    = 4 << 10   // body of a Hello, which comes from somebody not yet known
 	MaxWelcome  = 4 << 10   // body of a Welcome
-	MaxToken    = 1 << 10   // token in a Hello
+	MaxRequest  = 4 << 10   // body of a Join, which comes from somebody not yet known, and of a Renew
+	MaxIssued   = 8 << 10   // body of an Issued
+	MaxSecret   = 64        // secret of a join code in a Join
 	MaxCallback = 2 << 10   // callback base in a Welcome
 	nibble      = 15        // kind and source of an Entry share a byte
 	pingSize    = 28        // body of a Ping: 32 bytes with its header
 )
+
+// Pin is what a join code knows the edge's CA by: SHA-256 over its SubjectPublicKeyInfo, of which 128 bits are kept
+// (sha-256-128 of RFC 6920). To find another key with the same takes 2^128 tries, and a code stays short enough to be read out.
+type Pin [16]byte
+
+// PinOf is the pin of a CA.
+func PinOf(ca *x509.Certificate) Pin {
+	sum := sha256.Sum256(ca.RawSubjectPublicKeyInfo)
+	return Pin(sum[:16])
+}
 
 // Type is the first byte of a frame.
 type Type uint8
@@ -42,6 +56,9 @@ const (
 	TypePong    Type = 0x06 // either way, the answer to a Ping
 	TypeCall    Type = 0x07 // reserved: edge → sidecar, a question with a deadline
 	TypeReply   Type = 0x08 // reserved: sidecar → edge, its answer
+	TypeJoin    Type = 0x09 // sidecar → edge, in place of Hello: asks for its first certificate
+	TypeRenew   Type = 0x0a // sidecar → edge, in place of Hello: asks for its next certificate
+	TypeIssued  Type = 0x0b // edge → sidecar, the answer to either
 )
 
 // CloseCode says why a link ended: as the application error code of QUIC, and on a WebSocket 4000 more than it.
@@ -54,10 +71,11 @@ const (
 	CloseShutdown     CloseCode = 2 // the sidecar stops
 	CloseDisplaced    CloseCode = 3 // a newer link of the same instance took over
 	CloseDuplicate    CloseCode = 4 // another instance took over: two machines use one identity
-	CloseUnauthorized CloseCode = 5 // the token is not known
+	CloseUnauthorized CloseCode = 5 // the certificate or the join code is not, or no longer, good
 	CloseProtocol     CloseCode = 6 // the other end broke the rules of this package
 	CloseVersion      CloseCode = 7 // the other end speaks another version
 	CloseUnavailable  CloseCode = 8 // this end cannot read or write its disk: try again
+	CloseExpired      CloseCode = 9 // the certificate has expired, and may still be renewed: Renew, then Hello
 )
 
 // Epoch names one history: its creation, in Unix milliseconds. 0 is no history. Sequence numbers compare only within
@@ -103,18 +121,17 @@ const (
 	SourceEnforced Source = 3 // another, and the edge's operator wants such callbacks not to be believed
 )
 
-// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping or *Pong.
+// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping, *Pong, *Join, *Renew or *Issued.
 type Frame interface {
 	Type() Type
 	size() int              // of the body
 	append(b []byte) []byte // the body
 }
 
-// Hello is the sidecar's first word: who it is and where it stopped reading.
+// Hello is the sidecar's first word: where it stopped reading. Who it is its certificate says.
 type Hello struct {
 	Version  uint16
 	Instance [16]byte // drawn at random when the sidecar's data folder was made, and again when its process starts elsewhere
-	Token    []byte
 	Cursor   Cursor
 	Idle     time.Duration // how long the edge may hear nothing before it takes the link for dead, in milliseconds; 0: MaxIdle
 }
@@ -153,6 +170,28 @@ type Ping struct {
 // Pong answers a Ping.
 type Pong struct{ Nonce uint64 }
 
+// Join asks for a certificate, with the secret of a join code. It is the first and only frame of a sidecar that has none,
+// on a connection whose other end it knows by the pin in that code.
+type Join struct {
+	Version uint16
+	Secret  []byte
+	Request []byte // PKCS #10 in DER: the public key, and proof that the sidecar has its private one. What it says of names is not used
+}
+
+// Renew asks for another certificate for the same key, on a connection that the present one, or one which expired not long
+// ago, has authenticated.
+type Renew struct {
+	Version uint16
+	Request []byte // PKCS #10 in DER, of the same key
+}
+
+// Issued is the certificate that was asked for.
+type Issued struct {
+	Time        time.Time // the edge's
+	Callback    string    // as in Welcome
+	Certificate []byte    // X.509 in DER
+}
+
 // State is where an endpoint's history is. The entries Oldest to Head are held; if Oldest is Head+1, none is. It never
 // travels; Welcome does.
 type State struct {
@@ -166,6 +205,9 @@ func (*Entry) Type() Type   { return TypeEntry }
 func (*Ack) Type() Type     { return TypeAck }
 func (*Ping) Type() Type    { return TypePing }
 func (*Pong) Type() Type    { return TypePong }
+func (*Join) Type() Type    { return TypeJoin }
+func (*Renew) Type() Type   { return TypeRenew }
+func (*Issued) Type() Type  { return TypeIssued }
 
 // Append appends the bytes of a frame to b. It panics on a frame that no Reader would take; of those that carry what
 // strangers sent there is only Entry, which can be asked beforehand with Check.
@@ -195,9 +237,13 @@ func check(f Frame, n int) error {
 		return fmt.Errorf("wire: %v of %d bytes is over the limit of %d", f.Type(), n, limit(f.Type()))
 	}
 	switch f := f.(type) {
-	case *Hello:
-		if len(f.Token) > MaxToken {
-			return fmt.Errorf("wire: hello with a token of %d bytes, over the limit of %d", len(f.Token), MaxToken)
+	case *Join:
+		if len(f.Secret) > MaxSecret {
+			return fmt.Errorf("wire: join with a secret of %d bytes, over the limit of %d", len(f.Secret), MaxSecret)
+		}
+	case *Issued:
+		if len(f.Callback) > MaxCallback {
+			return fmt.Errorf("wire: issued with a callback base of %d bytes, over the limit of %d", len(f.Callback), MaxCallback)
 		}
 	case *Welcome:
 		if len(f.Callback) > MaxCallback {
@@ -221,6 +267,10 @@ func limit(t Type) int {
 		return MaxHello
 	case TypeWelcome:
 		return MaxWelcome
+	case TypeJoin, TypeRenew:
+		return MaxRequest
+	case TypeIssued:
+		return MaxIssued
 	case TypeAck, TypePong:
 		return 8
 	case TypePing:
@@ -247,6 +297,12 @@ func (t Type) String() string {
 		return "call"
 	case TypeReply:
 		return "reply"
+	case TypeJoin:
+		return "join"
+	case TypeRenew:
+		return "renew"
+	case TypeIssued:
+		return "issued"
 	}
 	return fmt.Sprintf("frame type %#02x", uint8(t))
 }
@@ -285,6 +341,8 @@ func (c CloseCode) String() string {
 		return "another version of the protocol"
 	case CloseUnavailable:
 		return "unavailable"
+	case CloseExpired:
+		return "the certificate has expired"
 	}
 	return fmt.Sprintf("close code %d", uint64(c))
 }

@@ -59,9 +59,8 @@ type run struct {
 	edge, sidecar *process
 	admin         *http.Client // of the edge
 	app           *http.Client // of the sidecar
-	ca            string
-	base, key     string // of the sidecar: address, and what the app says to be let in
-	udp           string // of the edge
+	base, key     string       // of the sidecar: address, and what the app says to be let in
+	udp           string       // of the edge
 	began         time.Time
 	report        Report
 }
@@ -227,19 +226,17 @@ func (r *run) open(ctx context.Context) (err error) {
 			return fmt.Errorf("bench: the edge does not answer on %s: %w", socket, ctx.Err())
 		}
 	}
-	token, err := r.endpoint(ctx, "bench")
+	code, err := r.invite(ctx, "bench")
 	if err != nil {
 		return err
 	}
-	caFile, tokenFile := filepath.Join(r.dir, "ca.crt"), filepath.Join(r.dir, "token")
-	if err := errors.Join(os.WriteFile(caFile, []byte(r.ca), 0o600), os.WriteFile(tokenFile, []byte(token), 0o600)); err != nil {
-		return fmt.Errorf("bench: %w", err)
+	data := filepath.Join(r.dir, "sidecar")
+	if err := join(ctx, data, code); err != nil {
+		return err
 	}
 
 	// Silence is not what is measured: UNKNOWN comes late enough.
-	data := filepath.Join(r.dir, "sidecar")
-	if r.sidecar, err = daemon("sidecar", debug, "--data", data, "--listen", "127.0.0.1:0", "--edge", r.udp, "--ca-file", caFile, "--token-file", tokenFile,
-		"--unknown-after", "24h"); err != nil {
+	if r.sidecar, err = daemon("sidecar", debug, "--data", data, "--listen", "127.0.0.1:0", "--unknown-after", "24h"); err != nil {
 		return err
 	}
 	defer func() {
@@ -262,14 +259,11 @@ func (r *run) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// endpoint adds an endpoint to the edge and returns its token.
-func (r *run) endpoint(ctx context.Context, name string) (token string, err error) {
-	var added struct{ Token, CA string }
-	if err := call(ctx, r.admin, "", "POST", "http://edge/endpoints", map[string]string{"name": name}, &added); err != nil {
-		return "", err
-	}
-	r.ca = added.CA
-	return added.Token, nil
+// invite makes an endpoint at the edge, and a join code for it.
+func (r *run) invite(ctx context.Context, name string) (code string, err error) {
+	var made struct{ Code string }
+	err = call(ctx, r.admin, "", "POST", "http://edge/endpoints/"+name+"/invite", struct{}{}, &made)
+	return made.Code, err
 }
 
 // attach connects n helpers' connections to a daemon and measures what each costs it in memory. It returns what ends
@@ -297,14 +291,14 @@ func (r *run) attach(ctx context.Context, role string, to *process, n int, prepa
 }
 
 func (r *run) sidecarsTask(ctx context.Context, n int) (t task, err error) {
-	t.Host, t.Tokens = r.udp, make([]string, n)
-	for i := range t.Tokens {
-		if t.Tokens[i], err = r.endpoint(ctx, fmt.Sprintf("idle-%d", i+1)); err != nil {
-			return t, err
+	t.Host, t.Papers = r.udp, make([]Papers, n)
+	return t, r.together(ctx, n, func(ctx context.Context, i int) error {
+		code, err := r.invite(ctx, fmt.Sprintf("idle-%d", i+1))
+		if err == nil {
+			t.Papers[i], err = Join(ctx, code)
 		}
-	}
-	t.CA = r.ca
-	return t, nil
+		return err
+	})
 }
 
 func (r *run) subscribersTask(ctx context.Context, n int) (task, error) {

@@ -3,14 +3,11 @@ package bench
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +26,7 @@ type task struct {
 	Key    string   `json:"key,omitempty"`    // of the app
 	Expect int      `json:"expect,omitempty"` // callbacks, of the subscriber
 	Paths  []string `json:"paths,omitempty"`  // of WebSockets
-	Tokens []string `json:"tokens,omitempty"` // of sidecars
-	CA     string   `json:"ca,omitempty"`
+	Papers []Papers `json:"papers,omitempty"` // of sidecars
 }
 
 // Help does the work of a helper: subscriber, subscribers or sidecars.
@@ -160,22 +156,22 @@ const dialling = 16
 
 // sidecars are links to endpoints to which nobody posts.
 func (t *task) sidecars(ctx context.Context, out io.Writer) error {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM([]byte(t.CA)) {
-		return errors.New("the edge's CA cannot be read")
-	}
 	group, ctx := errgroup.WithContext(ctx)
-	clients := make([]*tunnel.Client, len(t.Tokens))
+	clients := make([]*tunnel.Client, len(t.Papers))
 	connected := func(c *tunnel.Client) {
 		for !c.Status().Connected && ctx.Err() == nil {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	for i, token := range t.Tokens {
+	for i, papers := range t.Papers {
 		if i >= dialling { // not a storm: that is another measurement
 			connected(clients[i-dialling])
 		}
-		c := &tunnel.Client{Edge: t.Host, TLS: &tls.Config{RootCAs: pool}, Token: []byte(strings.TrimSpace(token)), Sink: idle{}}
+		conf, err := papers.TLS()
+		if err != nil {
+			return err
+		}
+		c := &tunnel.Client{Edge: t.Host, TLS: conf, Sink: idle{}}
 		binary.BigEndian.PutUint64(c.Instance[:], uint64(i)+1)
 		clients[i] = c
 		group.Go(func() error { return c.Run(ctx) })

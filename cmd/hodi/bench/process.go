@@ -65,6 +65,21 @@ func daemon(name string, debug bool, args ...string) (*process, error) {
 	return start(name, append(append(global, name), args...)...)
 }
 
+// join makes the sidecar of a data folder that of an endpoint.
+func join(ctx context.Context, data, code string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("bench: join: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, self, "join", "--data", data)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin = strings.NewReader(code)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("bench: join: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
 // helper runs one of the processes of helper.go, and waits until it is ready.
 func helper(ctx context.Context, role string, t task) (*process, error) {
 	p, err := start(role, "bench", role)
