@@ -207,7 +207,7 @@ func (w weight) String() string {
 
 // weigh looks into the edge once it is at rest: what ends with a link may take a moment longer than the link, a handshake
 // that nobody goes on with some seconds, and a link that came up over WebSocket, because the edge was gone for a moment,
-// goes back to QUIC some seconds later. If the edge was weighed before, at rest is as few goroutines as then.
+// goes back to QUIC some seconds later. If the edge was weighed before, at rest is as few goroutines and files as then.
 func (s *storm) weigh(before *weight) (w weight) {
 	s.Helper()
 	last := -1
@@ -215,7 +215,7 @@ func (s *storm) weigh(before *weight) (w weight) {
 		w.goroutines = s.number("goroutine?debug=1", `^goroutine profile: total (\d+)`)
 		rest := w.goroutines == last
 		if before != nil {
-			rest = w.goroutines <= before.goroutines+10+len(s.guests)/50
+			rest = w.goroutines <= before.goroutines+10+len(s.guests)/50 && s.files() <= before.files+5
 		}
 		last = w.goroutines
 		if !rest {
@@ -224,17 +224,23 @@ func (s *storm) weigh(before *weight) (w weight) {
 		return rest
 	})
 	w.heap = s.number("heap?gc=1&debug=1", `(?m)^# HeapAlloc = (\d+)`)
-	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.edge.cmd.Process.Pid))
-	if err != nil {
-		s.Fatal(err)
-	}
-	w.files = len(files)
+	w.files = s.files()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.edge.cmd.Process.Pid))
 	if err != nil {
 		s.Fatal(err)
 	}
 	w.resident = find(s.T, status, `VmRSS:\s+(\d+)`) * 1024
 	return w
+}
+
+// files is how many files and sockets the edge has open.
+func (s *storm) files() int {
+	s.Helper()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.edge.cmd.Process.Pid))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return len(files)
 }
 
 func (s *storm) number(profile, pattern string) int {
