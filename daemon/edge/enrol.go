@@ -56,6 +56,7 @@ const (
 	sidecarUnknown  = "this sidecar is not known here: it has to join"
 	sidecarReplaced = "another machine has joined in place of this sidecar"
 	sidecarRevoked  = "this sidecar was revoked"
+	keyRevoked      = "this sidecar's key was revoked: remove join.key from its data folder, and join with another"
 )
 
 // Invite makes a join code for an endpoint, and the endpoint if there is none of this name. It takes the place of an earlier
@@ -359,9 +360,15 @@ func (d *directory) admit(ctx context.Context, who, endpoint string, device enro
 		if err := i.judge(now); err != nil {
 			return false, err
 		}
-		if !i.used.IsZero() && i.device != device {
+		if !i.used.IsZero() && (i.device != device || e.device != device) {
 			return false, &tunnel.Refusal{Endpoint: endpoint, Reason: codeUsed}
 		}
+	}
+	switch again := e.device == device; {
+	case again && !e.Revoked.IsZero(): // whoever has the machine has its key, and may have the code that it used, or get another
+		return false, &tunnel.Refusal{Endpoint: endpoint, Reason: keyRevoked}
+	case again && i != nil && !i.used.IsZero() && expires.Sub(e.Expires) < time.Hour: // his answer was lost; and if he asks without end, that fills nothing
+		return false, nil
 	}
 	err = d.commit(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE edge_endpoint SET device = ?, joined = ?, expires = ?, revoked = NULL WHERE name = ?`,

@@ -281,6 +281,75 @@ func TestARevokedSidecarIsOutAtOnceAndItsStolenCertificateIsWorthNothing(t *test
 	again.eventually("the thief to be told so", func() bool { return strings.Contains(thief.Status().LastError, "another machine has joined") })
 }
 
+// Who takes a machine may find the code on it too, and it is good for days, if somebody wanted that: to the same key the edge
+// repeats its answer. That must not take back what an operator did.
+func TestARevokedSidecarDoesNotComeBackWithTheCodeThatItUsed(t *testing.T) {
+	w := start(t, edge.Config{})
+	i := w.invite("kiosk", 24*time.Hour)
+	dir, _, err := w.join(i.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := enrol.ParseCode(i.Code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(code enrol.Code) error {
+		_, _, err := (&tunnel.Client{Edge: code.Edge}).Join(t.Context(), code.Pin, &wire.Join{Version: wire.Version, Secret: code.Secret, Request: renewal(t, identityOf(t, dir)).Request})
+		return err
+	}
+	lines := len(w.audited())
+	for range 3 {
+		if err := again(code); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if more := w.audited()[lines:]; len(more) != 0 {
+		t.Errorf("who asks again and again fills the audit: %q", more)
+	}
+	if err := w.Revoke(t.Context(), "asha", "kiosk"); err != nil {
+		t.Fatal(err)
+	}
+	w.wantRefused(again(code), "key was revoked", "kiosk")
+	next, err := enrol.ParseCode(w.invite("kiosk", 0).Code) // nor with a code that is meant for another machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.wantRefused(again(next), "key was revoked", "kiosk")
+	thief, _, _ := w.link(identityOf(t, dir))
+	w.eventually("the thief to be refused", func() bool { return strings.Contains(thief.Status().LastError, "this sidecar was revoked") })
+}
+
+// A sidecar that was stopped between the two leaves the key that it joined with beside its identity. The next time it joins, it
+// makes another.
+func TestAKeyThatWasUsedIsNotJoinedWithAgain(t *testing.T) {
+	w := start(t, edge.Config{})
+	dir := w.mustJoin("kiosk")
+	var file struct{ Key string }
+	b, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &file)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "join.key"), []byte(file.Key), 0o600)
+	}
+	if err == nil {
+		err = w.Revoke(t.Context(), "asha", "kiosk")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := w.invite("kiosk", 0).Code
+	if _, _, err := w.join(code, func(c *sidecar.JoinConfig) { c.Dir, c.Replace = dir, true }); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "identity.json")); err != nil || strings.Contains(string(b), strings.Split(file.Key, "\n")[1]) {
+		t.Errorf("it has the same key as before: %v", err)
+	}
+	client, _, _ := w.link(identityOf(t, dir))
+	w.eventually("the link", func() bool { return client.Status().Connected })
+}
+
 func TestAnExpiredCertificateIsForRenewingAndAfterNinetyDaysForNothing(t *testing.T) {
 	const day = 24 * time.Hour
 	w := start(t, edge.Config{})

@@ -380,7 +380,7 @@ func establish(dir, edge string, replace bool, ask func([]byte, *enrol.Clock) (*
 func joinKey(dir string) ([]byte, error) {
 	path := filepath.Join(dir, joinKeyFile)
 	b, err := secret.Read(path)
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) && (err != nil || !isKeyOf(dir, b)) {
 		return b, err
 	}
 	key, err := enrol.NewKey()
@@ -393,6 +393,13 @@ func joinKey(dir string) ([]byte, error) {
 	}
 	b = []byte(pemOf("PRIVATE KEY", der))
 	return b, salvage.WriteFile(path, b)
+}
+
+// isKeyOf reports whether the identity in dir has this key: then that attempt was not broken off, or only after its end.
+func isKeyOf(dir string, key []byte) bool {
+	b, err := secret.Read(filepath.Join(dir, identityFile))
+	var file identityData
+	return err == nil && json.Unmarshal(b, &file) == nil && file.Key == string(key)
 }
 
 func parseKey(b []byte) (crypto.Signer, error) {
