@@ -85,7 +85,8 @@ func (x *tx) judge(e wire.Entry, session string) (verdict, error) {
 		} else if p != nil || other != nil {
 			return v.suspect("its ids are those of another payment"), nil
 		}
-	case named.MerchantRequestID != c.MerchantRequestID || named.CheckoutRequestID != c.CheckoutRequestID:
+	case named.MerchantRequestID != c.MerchantRequestID,
+		named.CheckoutRequestID != "" && named.CheckoutRequestID != c.CheckoutRequestID: // "": its customer was forgotten, and M-Pesa has more to say
 		return v.suspect("its ids are not those of the payment that its address names"), nil
 	}
 	return x.weigh(v, from)

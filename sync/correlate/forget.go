@@ -23,7 +23,7 @@ type Forgotten struct {
 	Left                int // places of the file in which the digits stand still, as part of something else
 }
 
-// ErrOpen is that a payment's result is not known yet, and so its number is needed.
+// ErrOpen is that a payment's result is not known yet, and so its number is needed; or that a callback waits for its payment.
 var ErrOpen = errors.New("a payment of this number is open still")
 
 // Forget erases a customer's number: from the payments that it made, from their events, from all that callbacks have said,
@@ -36,7 +36,7 @@ func (t *Table) Forget(ctx context.Context, phone, who string) (f Forgotten, err
 	if err != nil {
 		return f, fmt.Errorf("correlate: forget: %w", err)
 	}
-	for _, step := range []func(context.Context, customer, *Forgotten) error{t.forgetPayments, t.forgetCallbacks} {
+	for _, step := range []func(context.Context, customer, *Forgotten) error{t.forgetNoParked, t.forgetPayments, t.forgetCallbacks, t.forgetMoney} {
 		if err := step(ctx, c, &f); err != nil {
 			return f, fmt.Errorf("correlate: forget: %w", err)
 		}
@@ -71,7 +71,34 @@ func customerOf(phone string) (customer, error) {
 // without is a text without the number.
 func (c customer) without(text string) string { return c.spoken.ReplaceAllString(text, "***") }
 
+// in reports whether a callback has the number.
+func (c customer) in(header, body []byte) bool {
+	return bytes.Contains(body, c.digits) || bytes.Contains(header, c.digits) || bytes.Contains(bytes.ToLower(body), c.hash) || c.spoken.Match(body)
+}
+
 const forgetStep = 100 // payments or callbacks in a transaction
+
+// parkedFor is how long a callback waits for its payment. It may be all that tells of the money, so it is needed for that long.
+const parkedFor = askFor
+
+// forgetNoParked refuses while a callback with the number waits for a payment that is not registered yet.
+func (t *Table) forgetNoParked(ctx context.Context, c customer, _ *Forgotten) error {
+	rows, err := t.read.QueryContext(ctx, "SELECT header, body FROM callbacks WHERE state = 'unmatched' AND received > ?", time.Now().Add(-parkedFor).UnixMilli())
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var header, body []byte
+		if err := rows.Scan(&header, &body); err != nil {
+			return err
+		}
+		if c.in(header, body) {
+			return ErrOpen
+		}
+	}
+	return rows.Err()
+}
 
 func (t *Table) forgetPayments(ctx context.Context, c customer, f *Forgotten) error {
 	for more := true; more; {
@@ -172,7 +199,10 @@ func (t *Table) forgetCallbacks(ctx context.Context, c customer, f *Forgotten) e
 			err := t.write(ctx, func(x *tx) error {
 				x.wrote = true
 				for _, place := range some {
-					if _, err := t.conn.ExecContext(context.Background(), "UPDATE callbacks SET header = x'', body = x'' WHERE place = ?", place); err != nil {
+					// One that has come just now, and waits, is left: Left tells of it.
+					_, err := t.conn.ExecContext(context.Background(), "UPDATE callbacks SET header = x'', body = x'' WHERE place = ? AND NOT (state = 'unmatched' AND received > ?)",
+						place, x.now.Add(-parkedFor).UnixMilli())
+					if err != nil {
 						return err
 					}
 				}
@@ -199,11 +229,43 @@ func (t *Table) callbacksOf(ctx context.Context, c customer, after *int64, page 
 			return nil, 0, err
 		}
 		n++
-		if bytes.Contains(body, c.digits) || bytes.Contains(header, c.digits) || bytes.Contains(bytes.ToLower(body), c.hash) || c.spoken.Match(body) {
+		if c.in(header, body) {
 			places = append(places, *after)
 		}
 	}
 	return places, n, rows.Err()
+}
+
+// forgetMoney erases the number from the references of C2B notices: what the customer typed, which is often that.
+func (t *Table) forgetMoney(ctx context.Context, c customer, _ *Forgotten) error {
+	return t.write(ctx, func(x *tx) error {
+		bg := context.Background()
+		rows, err := t.conn.QueryContext(bg, "SELECT receipt, reference FROM money WHERE reference <> ''")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		found := map[string]string{}
+		for rows.Next() {
+			var receipt, reference string
+			if err := rows.Scan(&receipt, &reference); err != nil {
+				return err
+			}
+			if c.spoken.MatchString(reference) {
+				found[receipt] = c.without(reference)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for receipt, reference := range found {
+			if _, err := t.conn.ExecContext(bg, "UPDATE money SET reference = ? WHERE receipt = ?", reference, receipt); err != nil {
+				return err
+			}
+			x.wrote = true
+		}
+		return nil
+	})
 }
 
 // scrub sees to it that the digits are gone from the disk too. SQLite overwrites what is deleted (secure_delete), but the log

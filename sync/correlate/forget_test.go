@@ -2,6 +2,7 @@ package correlate_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,4 +171,116 @@ func TestBodiesAndPaymentsAreKeptForTheirOwnTimes(t *testing.T) {
 			t.Errorf("the younger one is %+v", p)
 		}
 	})
+}
+
+func TestWhatMPesaSaysOfAPaymentWhoseCustomerWasForgottenCounts(t *testing.T) {
+	s := open(t)
+	p := s.pay("s")
+	s.comes(s.Ref(p.ID), failure(p, "1032"))
+	if _, err := s.Forget(t.Context(), phone, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1032")), "repeated")
+	s.wantPayment(p.ID, push.Failed, "", "")
+	other := s.pay("other")
+	s.wantState(s.comes(s.Ref(p.ID), success(other, "100", newReceipt)), "suspect")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100", newReceipt)), "applied")
+	if p := s.wantPayment(p.ID, push.Success, newReceipt, ""); p.CheckoutRequestID != "" {
+		t.Errorf("the payment has the number again: %+v", p)
+	}
+}
+
+func TestACallbackThatWaitsForItsPaymentIsNotForgotten(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, trusting, func(c *correlate.Config) { c.Path = dir + "/hodi.db" })
+		defer s.Close()
+		early, never := p0("a"), p0("b")
+		cb := s.comes("", success(early, "50.00", newReceipt))
+		s.wantState(cb, "unmatched")
+		if _, err := s.Forget(t.Context(), phone, "ann"); !errors.Is(err, correlate.ErrOpen) {
+			t.Errorf("it was forgotten: %v", err)
+		}
+		if _, err := s.Forget(t.Context(), "254700000001", "ann"); err != nil {
+			t.Errorf("another number: %v", err)
+		}
+		merchant, checkout := ids(early)
+		p, err := s.Register(t.Context(), correlate.Registration{Session: "a", MerchantRequestID: merchant, CheckoutRequestID: checkout, Amount: 50_00})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wantPayment(p.ID, push.Success, newReceipt, "")
+
+		// What nobody claims in two days is not a reason to remember somebody for ever.
+		s.comes("", success(never, "50.00", "RKK1CCCCCC"))
+		time.Sleep(49 * time.Hour)
+		if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Callbacks != 2 || f.Left != 0 {
+			t.Errorf("after two days: %+v, %v", f, err)
+		}
+	})
+}
+
+func TestASuccessThatIsHeldKeepsItsReceiptWhenItsBodyIsErased(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, large, func(c *correlate.Config) { c.Path = dir + "/hodi.db" })
+		defer s.Close()
+		p := s.pay("a")
+		held := s.comes(s.Ref(p.ID), success(p, "100.00", newReceipt))
+		s.wantState(held, "held")
+		for range 100 { // 48 hours: nobody asks any more
+			if err := s.Asked(t.Context(), p.ID); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Minute)
+		}
+		if _, err := s.Silence(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Callbacks != 1 {
+			t.Fatalf("forgot %+v, %v", f, err)
+		}
+		if _, err := s.Confirm(t.Context(), p.ID, correlate.Decision{Who: "asha", Reason: "it is on the statement"}); err != nil {
+			t.Fatal(err)
+		}
+		if p := s.wantPayment(p.ID, push.Success, newReceipt, ""); !p.AmountChecked || p.Amount != 100_00 {
+			t.Errorf("payment is %+v", p)
+		}
+		s.wantState(s.callback(mustCursor(t, held.ID)), "applied")
+	})
+}
+
+func TestACallbackThatMayStillFindItsPaymentKeepsItsBody(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, trusting, func(c *correlate.Config) { c.Path, c.KeepBodies = dir+"/hodi.db", time.Minute })
+		defer s.Close()
+		cb := s.comes("", success(p0("a"), "50.00", newReceipt))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Retain(ctx) }()
+		time.Sleep(47 * time.Hour)
+		if len(s.callback(mustCursor(t, cb.ID)).Body) == 0 {
+			t.Error("within two days its body was erased")
+		}
+		time.Sleep(2 * time.Hour)
+		if len(s.callback(mustCursor(t, cb.ID)).Body) != 0 {
+			t.Error("after two days its body is there")
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatACustomerTypedAsReferenceIsForgotten(t *testing.T) {
+	s := open(t)
+	s.wantState(s.comes("", `{"TransID":"`+newReceipt+`","TransAmount":"5.00","TransTime":"20231120110452","OrgAccountBalance":"5.00","BillRefNumber":"0708374149","MSISDN":"x","FirstName":"WANJIKU"}`), "recorded")
+	if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Callbacks != 1 || f.Left != 0 {
+		t.Errorf("forgot %+v, %v", f, err)
+	}
+	if n := s.digits(phone[3:]); n != 0 {
+		t.Errorf("the number is on the disk %d times", n)
+	}
 }

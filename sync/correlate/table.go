@@ -49,7 +49,8 @@ type Config struct {
 	FirstAsk time.Duration
 	// KeepEvents is how long events can be resumed from. Default: 7 days.
 	KeepEvents time.Duration
-	// KeepBodies is how long Retain keeps the bodies and headers of callbacks. Default: for ever.
+	// KeepBodies is how long Retain keeps the bodies and headers of callbacks: two days at least, in which a callback may
+	// still find its payment. Default: for ever.
 	KeepBodies time.Duration
 	// KeepPayments is how long Retain keeps payments. Default: for ever.
 	KeepPayments time.Duration
@@ -137,6 +138,9 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	setDefault(&cfg.UnknownAfter, 90*time.Second)
 	setDefault(&cfg.FirstAsk, 30*time.Second)
 	setDefault(&cfg.KeepEvents, 7*24*time.Hour)
+	if cfg.KeepBodies > 0 {
+		cfg.KeepBodies = max(cfg.KeepBodies, parkedFor)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
