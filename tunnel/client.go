@@ -155,7 +155,7 @@ func (c *Client) pause(err error, lived time.Duration) time.Duration {
 		}
 		return between(time.Second, 2*time.Second)
 	case wire.CloseUnauthorized, wire.CloseVersion:
-		return between(4*time.Second, 6*time.Second)
+		return between(untakenSoonest, untakenLatest)
 	case wire.CloseProtocol, wire.CloseUnavailable:
 		return between(time.Second, 2*time.Second)
 	}

@@ -55,6 +55,9 @@ const (
 	rareSoonest = 50 * time.Second // and rarer still where bytes cost, unless a callback is expected
 	rareLatest  = 70 * time.Second
 
+	untakenSoonest = 4 * time.Second // after the edge has refused who we are
+	untakenLatest  = 6 * time.Second
+
 	rivalWait = time.Minute // after another machine took our place
 )
 
@@ -331,6 +334,9 @@ func (r *race) failed(a *attempt) {
 	l.err = a.err
 	if errors.Is(a.err, errStranger) {
 		c.strange()
+	}
+	if errors.Is(a.err, errUntaken) {
+		c.untaken()
 	}
 	c.down(r.reason())
 	if l.silent++; !errors.Is(a.err, errSilent) {

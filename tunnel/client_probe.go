@@ -27,7 +27,7 @@ type outlook struct {
 	blocked string        // why it is not QUIC
 	wait    time.Duration // for the next probe
 	strange time.Duration // that a proxy is left alone after it has refused our password; 0: it has not
-	proxyAt time.Time     // when that ends
+	proxyAt time.Time     // when that ends; and when the edge, which has refused our certificate, is asked again
 }
 
 // settled records what carries the link that now is up.

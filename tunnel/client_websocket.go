@@ -29,6 +29,18 @@ const (
 // errStranger is the error of a proxy that does not take our name and password, or wants some.
 var errStranger = errors.New("the proxy's name and password are not right")
 
+// errUntaken is the error of an edge that does not take our certificate. TLS tells a client so only afterwards.
+var errUntaken = errors.New("the edge does not take this sidecar's certificate")
+
+// untaken has the edge left alone over WebSocket for as long as one that says the same at the end of a link.
+func (c *Client) untaken() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := time.Now().Add(between(untakenSoonest, untakenLatest)); at.After(c.outlook.proxyAt) {
+		c.outlook.proxyAt = at
+	}
+}
+
 // A proxy that refused a password is asked again after a while, and each time after twice as long: there are some that
 // lock an account for a few wrong ones.
 const (
@@ -89,6 +101,11 @@ func (c *Client) tryWebSocket(ctx context.Context, v *voice, within time.Duratio
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return beneath, nil },
 		DisableKeepAlives: true,
 	}
+	defer func() {
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // an alert, which has no type
+			err = fmt.Errorf("%w: %w", errUntaken, err)
+		}
+	}()
 	ws, _, err := websocket.Dial(ctx, "http://"+wire.ServerName+wire.Path, &websocket.DialOptions{
 		HTTPClient: &http.Client{
 			Transport:     once,

@@ -93,3 +93,13 @@ func StandAtTheDoor(s *Server, n int) (leave func()) {
 	s.door.waiting.Add(int64(n))
 	return func() { s.door.waiting.Add(-int64(n)) }
 }
+
+// StandFrom puts n more there, who come from an address, or as many of them as are let in.
+func StandFrom(s *Server, from net.Addr, n int) (stand int) {
+	for range n {
+		if _, ok := s.door.open(from); ok {
+			stand++
+		}
+	}
+	return stand
+}

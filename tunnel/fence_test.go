@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,6 +239,32 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 		}
 		if n := w.log.count("who=edge", "link up"); n != 0 || len(s.got()) != 0 {
 			t.Errorf("%d links", n)
+		}
+		c.stop()
+		e.stop()
+	})
+}
+
+// As above, but it trusts the edge, which so is the one to refuse.
+func TestTheEdgeRefusesASidecarsCertificateOfAnotherCAWhichThenAsksOnlyNowAndThen(t *testing.T) {
+	overBoth(t, func(w *world) {
+		var refusals atomic.Int64
+		w.refused = func(_, endpoint string, _ error) {
+			if refusals.Add(1); endpoint != "" {
+				t.Errorf("a stranger is taken for %s", endpoint)
+			}
+		}
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s, func(c *tunnel.Client) {
+			c.TLS = w.ca.client("duka")
+			c.TLS.Certificates = newAuthority(t).client("duka").Certificates
+		})
+		time.Sleep(time.Minute)
+		if n := refusals.Load(); n < 5 || n > 40 {
+			t.Errorf("refused %d times in a minute\n%s", n, &w.log)
+		}
+		if status := c.Status(); status.Connected || status.LastError == "" {
+			t.Errorf("status %+v", status)
 		}
 		c.stop()
 		e.stop()

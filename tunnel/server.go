@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -40,6 +39,7 @@ type Server struct {
 	Logger *slog.Logger
 
 	door    door
+	hushed  hush // about those of whom it is not known who they are
 	mu      sync.Mutex
 	seats   map[string]*seat // by endpoint; as many as were ever authorised
 	buffers sync.Pool        // *[]byte, for frames on their way out
@@ -56,8 +56,8 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 	tr := &quic.Transport{
 		Conn:              pc,
 		StatelessResetKey: (*quic.StatelessResetKey)(s.ResetKey),
-		ConnContext: func(conn context.Context, _ *quic.ClientInfo) (context.Context, error) {
-			return h.enter(ctx, conn)
+		ConnContext: func(conn context.Context, info *quic.ClientInfo) (context.Context, error) {
+			return h.enter(ctx, conn, info.RemoteAddr)
 		},
 		VerifySourceAddress: s.door.crowded,
 	}
@@ -127,10 +127,55 @@ func (s *Server) report(c conn, l *serverLink, err error) {
 		if e, ok := errors.AsType[*ending](err); ok && e.code == wire.CloseUnauthorized {
 			s.refused(c.Remote(), err)
 		}
-		s.log().Log(context.Background(), level, "sidecar not let in", "remote", c.Remote(), "err", err)
+		facts := []any{"remote", c.Remote(), "err", err}
+		if !ours(err) {
+			untold, tell := s.hushed.tell(time.Now())
+			if !tell {
+				return
+			}
+			if untold > 0 {
+				facts = append(facts, "untold", untold)
+			}
+		}
+		s.log().Log(context.Background(), level, "sidecar not let in", facts...)
 		return
 	}
 	s.log().Log(context.Background(), level, "link ended", "endpoint", l.endpoint.Name, "generation", l.generation, "remote", c.Remote(), "acked", l.acked.Load(), "err", err)
+}
+
+// ours reports whether it is known whose sidecar was refused: then it has a certificate of ours, or a join code.
+func ours(err error) bool {
+	r, ok := errors.AsType[*Refusal](err)
+	return ok && r.Endpoint != ""
+}
+
+// hush bounds what is logged about strangers, who may come as often as they like: so many lines in a while, and the next one
+// says how many there would have been besides.
+type hush struct {
+	mu     sync.Mutex
+	until  time.Time
+	told   int
+	untold int
+}
+
+const (
+	hushLines = 10
+	hushFor   = 10 * time.Second
+)
+
+func (h *hush) tell(now time.Time) (untold int, tell bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !now.Before(h.until) {
+		h.until, h.told = now.Add(hushFor), 0
+	}
+	if h.told >= hushLines {
+		h.untold++
+		return 0, false
+	}
+	h.told++
+	untold, h.untold = h.untold, 0
+	return untold, true
 }
 
 func (s *Server) refused(remote string, err error) {
@@ -196,19 +241,3 @@ func logger(l *slog.Logger) *slog.Logger {
 	}
 	return l
 }
-
-// door counts those who have not yet said who they are, from their first packet on.
-type door struct{ waiting atomic.Int64 }
-
-// open lets somebody in who has to leave again, unless too many stand there.
-func (d *door) open() (leave func(), ok bool) {
-	if d.waiting.Add(1) > maxPending {
-		d.waiting.Add(-1)
-		return nil, false
-	}
-	return sync.OnceFunc(func() { d.waiting.Add(-1) }), true
-}
-
-// crowded asks newcomers to show that they are where they claim to be, once there are many of them: it costs a round
-// trip, and takes out of the crowd forged addresses, and tries that a sidecar has given up while we were away.
-func (d *door) crowded(net.Addr) bool { return d.waiting.Load() > crowd }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 
 	"github.com/quic-go/quic-go"
@@ -53,8 +54,8 @@ func (h *hall) open(tr *quic.Transport, conf *tls.Config) (err error) {
 
 // enter lets a new connection begin its handshake, or refuses it when too many stand at the door. ctx is the
 // connection's, and serving that of the Server.
-func (h *hall) enter(serving, ctx context.Context) (context.Context, error) {
-	leave, ok := h.door.open()
+func (h *hall) enter(serving, ctx context.Context, from net.Addr) (context.Context, error) {
+	leave, ok := h.door.open(from)
 	if !ok {
 		return nil, errors.New("too many connections have not said who they are")
 	}

@@ -31,6 +31,7 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 	web := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != wire.Path {
+				w.Header().Set("Connection", "close") // whoever has no business here does not stay
 				http.NotFound(w, r)
 				return
 			}
@@ -56,10 +57,10 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 				s.serve(ctx, c, guest.known)
 			}()
 		}),
-		ReadHeaderTimeout: helloWithin, // the handshake of TLS included
-		IdleTimeout:       helloWithin,
-		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log().Handler(), slog.LevelDebug),
+		ReadTimeout:    helloWithin, // the handshake of TLS included, and a body that nobody asked for
+		WriteTimeout:   helloWithin,
+		MaxHeaderBytes: 8 << 10,
+		ErrorLog:       slog.NewLogLogger(s.log().Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, guestKey{}, c)
 		},
@@ -117,7 +118,7 @@ func (g guests) Accept() (net.Conn, error) {
 		if t, ok := c.(*tls.Conn); ok {
 			beneath = t.NetConn()
 		}
-		leave, ok := g.door.open()
+		leave, ok := g.door.open(c.RemoteAddr())
 		if !ok {
 			beneath.Close()
 			continue

@@ -24,6 +24,7 @@ import (
 // A world is a network in a bubble, on which edges and sidecars come and go, and that can be cut. It ends with the
 // test, which fails if anything that was started then still runs.
 type world struct {
+	refused func(remote, endpoint string, why error) // of edges; nil: nobody is told
 	t       *testing.T
 	ca      authority
 	history *history
@@ -152,7 +153,7 @@ func (w *world) edge() *edge {
 	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), web: w.listenTCP((*net.TCPAddr)(edgeAddr)), done: make(chan error, 2)}
 	e.Server = &tunnel.Server{
 		History: w.history, TLS: w.ca.server(), ResetKey: &w.key, Logger: w.logger("edge"),
-		Authorize: byName,
+		Authorize: byName, Refused: w.refused,
 	}
 	go func() { e.done <- e.Serve(ctx, e.socket) }()
 	go func() { e.done <- e.ServeWebSocket(ctx, tls.NewListener(e.web, e.WebSocketTLS())) }()
