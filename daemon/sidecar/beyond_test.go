@@ -134,11 +134,14 @@ func TestBeyondLoopbackItAnswersToAddressesAndItsOwnNames(t *testing.T) {
 
 func TestWhoWasPromptedEnoughIsLeftInPeace(t *testing.T) {
 	s := open(t, true, outside, func(c *sidecar.Config) { c.PromptsPerPhone, c.PromptsPerSession = 2, 3 })
-	s.daraja.answer = func(int) (int, string, error) {
-		return 400, `{"requestId":"x","errorCode":"400.002.02","errorMessage":"Bad Request - Invalid Amount"}`, nil
-	}
-	ask := func(session, phone string) answer {
-		return s.do("POST", "/sessions/"+session+"/initiate", `{"phoneNumber":"`+phone+`"}`)
+	n := 0
+	ask := func(session, phone string, headers ...string) answer {
+		a := s.do("POST", "/sessions/"+session+"/initiate", `{"phoneNumber":"`+phone+`"}`, headers...)
+		if a.status == 200 {
+			n++
+			s.want(s.do("POST", s.daraja.callback(n), cancelled(n)), 200, "")
+		}
+		return a
 	}
 	one, two, three := s.opened("100"), s.opened("100"), s.opened("100")
 	s.want(ask(one, phone), 200, "")
@@ -148,6 +151,10 @@ func TestWhoWasPromptedEnoughIsLeftInPeace(t *testing.T) {
 	if a.header.Get("Retry-After") == "" || strings.Contains(string(a.body), phone) || !strings.Contains(string(a.body), "this phone") {
 		t.Errorf("it is told %v %s", a.header, a.body)
 	}
+	s.want(ask(three, phone, "Authorization", "Bearer 0123"), 429, "too-many-prompts")
+	s.want(ask(three, phone, "Authorization", "Bearer "+s.key), 200, "") // the customer has turned to the shop
+	s.want(ask(three, phone), 429, "too-many-prompts")
+	s.want(ask(s.opened("100"), phone, s.enter(s.invited("Front desk"))...), 200, "")
 	for i := range 2 {
 		s.want(ask(one, "25470000000"+string(rune('1'+i))), 200, "")
 	}
@@ -156,7 +163,7 @@ func TestWhoWasPromptedEnoughIsLeftInPeace(t *testing.T) {
 	if !strings.Contains(string(a.body), "this checkout") {
 		t.Errorf("it is told %s", a.body)
 	}
-	if n := s.daraja.count(); n != 4 {
+	if n := s.daraja.count(); n != 6 {
 		t.Errorf("%d prompts left", n)
 	}
 }

@@ -25,7 +25,8 @@ const pushDeadline = 75 * time.Second
 //	409  prompt-live     this phone has a prompt; Retry-After
 //	409  again-needed    the last payment has no result: it may be paid
 //	410  session-expired the session was opened more than a day ago
-//	429  too-many-prompts  of this phone, or of this session, were not paid; Retry-After
+//	429  too-many-prompts  of this phone, or of this session, were not paid; Retry-After. The app (with its key) and a till
+//	                     may ask a phone all the same, one prompt at a time
 //	422  key-reused      the Idempotency-Key was used for something else
 //	503  no-callback-address
 func (s *Sidecar) initiate(work context.Context) handler {
@@ -85,7 +86,7 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	if p != nil {
 		return request, code, p
 	}
-	request = correlate.Request{Session: session.ID, Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
+	request = correlate.Request{Session: session.ID, ByShop: s.byShop(r), Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
 	if len(request.IdempotencyKey) > 255 {
 		return request, code, badRequest("an Idempotency-Key has at most 255 characters")
 	}
@@ -139,6 +140,15 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	return request, code, nil
 }
 
+// byShop reports whether it is the app or a till that asks. Nobody needs to be either, so whoever is not is not told.
+func (s *Sidecar) byShop(r *http.Request) bool {
+	if s.config.Dev { // everybody is the app
+		return false
+	}
+	_, p := s.admit(r)
+	return p == nil
+}
+
 func (s *Sidecar) beginProblem(err error) *problem {
 	var live *correlate.PromptLiveError
 	var limit *correlate.LimitError
@@ -148,7 +158,7 @@ func (s *Sidecar) beginProblem(err error) *problem {
 	case errors.As(err, &limit) && limit.Session:
 		return problemf(http.StatusTooManyRequests, "too-many-prompts", "this checkout has asked for a payment too often without one: wait, or begin a new checkout").after(limit.RetryAfter)
 	case errors.As(err, &limit):
-		return problemf(http.StatusTooManyRequests, "too-many-prompts", "this phone was asked for payments too often without one: wait, or pay from another").after(limit.RetryAfter)
+		return problemf(http.StatusTooManyRequests, "too-many-prompts", "this phone was asked for payments too often without one: wait, pay from another, or have the shop ask at its till").after(limit.RetryAfter)
 	case errors.Is(err, correlate.ErrExpired):
 		return problemf(http.StatusGone, "session-expired", "this checkout was opened more than a day ago: begin a new one")
 	case errors.Is(err, correlate.ErrAgain):

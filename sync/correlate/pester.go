@@ -7,8 +7,9 @@ import (
 )
 
 // A session's id is in the customer's browser, and whoever has it can have prompts sent to any phone. So there is an end to
-// that: of prompts on one phone, whichever sessions, tills and shortcodes they come from; of prompts of one session,
-// whichever phones they go to; and of the session.
+// that: of prompts on one phone, whichever sessions and shortcodes they come from; of prompts of one session, whichever
+// phones they go to; and of the session. The first must not become a way to keep somebody from paying: for that the
+// customer turns to the shop, and what the shop asks for itself is not refused for what strangers did.
 
 // sessionLife is how long a session that was opened can begin payments.
 const sessionLife = 24 * time.Hour
@@ -35,18 +36,18 @@ func (x *tx) bounded(r Request) error {
 	for _, bound := range []struct {
 		most    int
 		within  time.Duration
-		column  string
+		which   string
 		value   string
 		session bool
 	}{
-		{l.PhoneHour, time.Hour, "phone", r.Phone, false},
-		{l.PhoneDay, 24 * time.Hour, "phone", r.Phone, false},
-		{l.SessionHour, time.Hour, "session", r.Session, true},
+		{l.PhoneHour, time.Hour, ofPhone, r.Phone, false},
+		{l.PhoneDay, 24 * time.Hour, ofPhone, r.Phone, false},
+		{l.SessionHour, time.Hour, ofSession, r.Session, true},
 	} {
-		if bound.most <= 0 {
+		if bound.most <= 0 || r.ByShop && !bound.session {
 			continue
 		}
-		wait, err := x.untilFewer(bound.column, bound.value, bound.most, bound.within)
+		wait, err := x.untilFewer(bound.which, bound.value, bound.most, bound.within)
 		if err != nil {
 			return err
 		}
@@ -57,10 +58,16 @@ func (x *tx) bounded(r Request) error {
 	return nil
 }
 
+// What counts as a prompt. What Daraja refused no phone has seen; but a session may not have Daraja asked for ever either.
+const (
+	ofPhone   = "phone = ? AND phone <> '' AND NOT (status = 'FAILED' AND merchant = '' AND decided = '')"
+	ofSession = "session = ?"
+)
+
 // untilFewer is how long it takes until fewer than most unpaid prompts were sent within the time before. What lies in the future
 // was written before the clock was set back, and counts until it is past.
-func (x *tx) untilFewer(column, value string, most int, within time.Duration) (wait time.Duration, err error) {
-	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT created FROM payments WHERE "+column+" = ? AND "+column+" <> '' AND created > ? AND ref AND status <> 'SUCCESS' ORDER BY created DESC LIMIT ?",
+func (x *tx) untilFewer(which, value string, most int, within time.Duration) (wait time.Duration, err error) {
+	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT created FROM payments WHERE "+which+" AND created > ? AND ref AND status <> 'SUCCESS' ORDER BY created DESC LIMIT ?",
 		value, x.now.Add(-within).UnixMilli(), most)
 	if err != nil {
 		return 0, err

@@ -11,22 +11,25 @@ import (
 	"github.com/hodihq/hodi/sync/daraja"
 )
 
-// prompts sends a prompt to a phone that refuses it at once, and says what came of it.
+// prompts sends a prompt to a phone whose customer cancels it at once, and says what came of it.
 func (s *shop) prompts(session, phone string) error {
 	s.Helper()
-	r := request(session)
-	r.Phone, r.Again = phone, true
-	b, err := s.Begin(s.Context(), r)
+	b, err := s.asks(session, phone, false)
 	if err != nil {
 		return err
 	}
 	if !b.Send {
 		return errors.New("nothing was sent")
 	}
-	if _, err := s.Refused(s.Context(), b.Payment.ID, daraja.OutcomeCancelled, "1032", "cancelled"); err != nil {
-		s.Fatal(err)
-	}
+	p := s.accept(b.Payment)
+	s.comes(s.Ref(p.ID), failure(p, "1032"))
 	return nil
+}
+
+func (s *shop) asks(session, phone string, byShop bool) (correlate.Begun, error) {
+	r := request(session)
+	r.Phone, r.Again, r.ByShop = phone, true, byShop
+	return s.Begin(s.Context(), r)
 }
 
 func (s *shop) wantLimit(err error, session bool, wait time.Duration) {
@@ -73,6 +76,52 @@ func TestWhoPaysIsNotPestered(t *testing.T) {
 		for i := range 6 {
 			p := s.pay(fmt.Sprint("s", i))
 			s.comes(s.Ref(p.ID), success(p, "100", fmt.Sprintf("TIL7XK41%02d", i)))
+		}
+	})
+}
+
+// Or else whoever wants to keep somebody from paying has prompts sent to them until no more are.
+func TestWhoIsPesteredCanStillPayAtTheShop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(c *correlate.Config) { c.Limits = correlate.Limits{PhoneDay: 2, SessionHour: 3} })
+		for _, session := range []string{"a", "b", "c"} {
+			s.open(session, 100_00)
+		}
+		for range 2 {
+			if err := s.prompts("a", phone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.wantLimit(s.prompts("b", phone), false, 24*time.Hour)
+		b, err := s.asks("b", phone, true)
+		if err != nil || !b.Send {
+			t.Fatalf("the shop asks: %+v, %v", b, err)
+		}
+		var live *correlate.PromptLiveError
+		if _, err := s.asks("c", phone, true); !errors.As(err, &live) {
+			t.Errorf("a second prompt beside a live one: %v", err)
+		}
+	})
+}
+
+func TestWhatDarajaRefusedWasNotAPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, func(c *correlate.Config) { c.Limits = correlate.Limits{PhoneHour: 2, SessionHour: 4} })
+		for _, session := range []string{"a", "b"} {
+			s.open(session, 100_00)
+		}
+		for range 4 { // Daraja is busy
+			b, err := s.asks("a", phone, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Refused(t.Context(), b.Payment.ID, daraja.OutcomeBusy, "500.001.1001", "busy"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.wantLimit(s.prompts("a", phone), true, time.Hour) // but it is asked no more often
+		if err := s.prompts("b", phone); err != nil {
+			t.Errorf("the phone has seen no prompt yet: %v", err)
 		}
 	})
 }

@@ -22,6 +22,7 @@ type Request struct {
 	Number           string     // what customers pay to
 	Environment      string
 	IdempotencyKey   string // within the session
+	ByShop           bool   // the app or a till asks, and not a page that anybody may have: limits on the phone do not hold
 	Again            bool   // the caller knows that a payment has no result yet, and wants to charge all the same
 }
 
