@@ -151,7 +151,8 @@ func (x *tx) judgeRestored(id string, c daraja.Callback, from post) (verdict, er
 //	a success whose receipt is of another day                  suspect, if no ref speaks for it or its source is unknown
 //	a success whose receipt is another payment's               suspect
 //	a second success, with another receipt                     suspect: paid twice?
-//	a success above the limit of its shortcode                 held, until Daraja was asked
+//	a success above the limit of its shortcode, or of no       held, until Daraja was asked
+//	amount that anybody knows
 func (x *tx) weigh(v verdict, from post) (verdict, error) {
 	if from.source == wire.SourceEnforced {
 		return v.suspect("it came from an address that is not Safaricom's, and the edge was told not to believe such"), nil
@@ -193,7 +194,11 @@ func (x *tx) weigh(v verdict, from post) (verdict, error) {
 		}
 		return v, nil
 	}
-	if limit, ok := x.t.limit(p.Shortcode); ok && p.Status != push.Success && max(p.Amount, push.Money(c.Amount)) > limit {
+	switch limit, ok := x.t.limit(p.Shortcode); {
+	case !ok || p.Status == push.Success:
+	case p.Amount == 0 && !c.HasAmount:
+		v.state, v.why = StateHeld, fmt.Sprintf("nobody has said how much it is, which may be over %s, so Daraja is asked before it counts", limit)
+	case max(p.Amount, push.Money(c.Amount)) > limit:
 		v.state, v.why = StateHeld, fmt.Sprintf("it is over %s, so Daraja is asked before it counts", limit)
 	}
 	return v, nil

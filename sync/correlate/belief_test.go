@@ -463,3 +463,15 @@ func TestAHeldSuccessCanBeDenied(t *testing.T) {
 	s.wantState(s.callback(mustCursor(t, held.ID)), "overruled")
 	s.wantCounts(map[string]int64{"overruled": 1})
 }
+
+func TestASuccessThatDoesNotSayHowMuchIsNotBelowTheLimit(t *testing.T) {
+	s := open(t, large)
+	p, err := s.Register(t.Context(), correlate.Registration{Session: "b", MerchantRequestID: "mr-b", CheckoutRequestID: "ws_CO_b", Shortcode: "main"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.wantState(s.comes("", `{"Body":{"stkCallback":{"MerchantRequestID":"mr-b","CheckoutRequestID":"ws_CO_b","ResultCode":0,"ResultDesc":"ok"}}}`), "held")
+	s.wantPayment(p.ID, push.Pending, "", correlate.DoubtLarge)
+	s.answer(p.ID, "0")
+	s.wantPayment(p.ID, push.Success, "", "")
+}
