@@ -14,9 +14,11 @@ import (
 // heart tells whether a link lives: it sends Pings, and listens for anything at all.
 type heart struct {
 	write    func(frames []byte) error
-	deaf     func() bool         // whether it is us who do not listen
-	measured func(time.Duration) // is told of round trips
-	pace     *pace               // of a metered link; nil: not metered
+	deaf     func() bool                                         // whether it is us who do not listen
+	measured func(time.Duration)                                 // is told of round trips
+	pace     *pace                                               // of a metered link; nil: not metered
+	search   func(doubting context.Context, asked time.Duration) // for another way, until doubting ends; nil: there is none
+	trust    time.Duration                                       // until when a Ping may be late; owned by beat
 	began    time.Time
 	heard    atomic.Int64  // when bytes came last, since began
 	reads    atomic.Int64  // how often some came
@@ -105,15 +107,24 @@ func (h *heart) knock(ctx context.Context) (stop func()) {
 //
 // A Ping that is not answered soon is followed by others. The network may have been cut only for a moment, and then it
 // is the first packet after it that sets everything going again: what QUIC and TCP send anew by themselves comes at
-// intervals that double, up to seconds.
+// intervals that double, up to seconds. Meanwhile another way is looked for, once; see client_search.go.
 func (h *heart) check(living context.Context, patience time.Duration) error {
 	asked := h.since()
+	var searching sync.WaitGroup
+	defer searching.Wait()
+	doubting, sure := context.WithCancel(living)
+	defer sure()
+	doubted := false
 	for {
 		if err := h.ping(0); err != nil {
 			return err
 		}
 		now := h.since()
-		switch h.wait(living, min(now+max(pingAgain, 3*h.rtt()), asked+patience)-now, h.answered, nil) {
+		next := min(now+max(pingAgain, 3*h.rtt()), asked+patience)
+		if !doubted && now < asked+h.doubtful() {
+			next = min(next, asked+h.doubtful())
+		}
+		switch h.wait(living, next-now, h.answered, nil) {
 		case ended:
 			return nil
 		case hurried:
@@ -123,8 +134,16 @@ func (h *heart) check(living context.Context, patience time.Duration) error {
 		heard := time.Duration(h.heard.Load())
 		switch {
 		case heard >= asked:
+			if doubted {
+				h.trust = now + doubtRest
+			}
 			return nil
 		case now-asked < patience:
+			if !doubted && h.doubt(asked, now) {
+				doubted = true
+				since := asked
+				searching.Go(func() { h.search(doubting, since) })
+			}
 		case h.deaf():
 			asked = now
 		default:

@@ -16,8 +16,8 @@ const finishWithin = 2 * time.Second // for the batch in hand when the sidecar s
 
 // clientLink is one link from its Hello on. Some goroutines share it, and link waits for them: one says Hello and then,
 // as apply, owns the Sink; read owns the incoming frames and fills the inbox; the heart owns the Pings; roam follows the
-// machine from network to network, and on a WebSocket probe looks for a way back to QUIC; and the last closes the
-// connection when one of the others ends.
+// machine from network to network, on a WebSocket probe looks for a way back to QUIC, and over QUIC the heart, when it
+// doubts, has search look for one away from it; and the last closes the connection when one of the others ends.
 type clientLink struct {
 	client  *Client
 	conn    conn
@@ -25,7 +25,7 @@ type clientLink struct {
 	inbox   *inbox
 	heart   *heart
 	writing turn // taken for whole frames
-	next    conn // what probe has found
+	next    conn // what probe or search has found
 	acked   bool // something was acknowledged; owned by apply's goroutine
 }
 
@@ -47,6 +47,9 @@ func (c *Client) link(ctx context.Context, conn conn) (next conn, err error) {
 		defer whenDone(ctx, func() { stop(nil) })()
 		split, err := l.hello(on)
 		if err == nil {
+			if over, _ := conn.Transport(); over == TransportQUIC {
+				l.heart.search = func(doubting context.Context, asked time.Duration) { l.search(on, doubting, asked, stop) }
+			}
 			g.Go(func() error { return l.read(living, split) })
 			g.Go(func() error { return l.heart.beat(living) })
 			g.Go(func() error { return l.roam(living) })

@@ -18,7 +18,7 @@ const (
 	probeTrust   = time.Minute     // QUIC is believed in when a link has lived so long
 )
 
-var errMoved = errors.New("the link moves to QUIC")
+var errMoved = errors.New("the link moves")
 
 // outlook is what a Client knows of the ways to its edge.
 type outlook struct {
