@@ -11,7 +11,7 @@ import (
 
 const (
 	patience  = 3 * time.Minute // for what must come, on a busy machine too: a process that starts, what is stored and is delivered
-	callbacks = "/callbacks?limit=200&state=applied,repeated,overruled,unmatched,unparsed,suspect,forged"
+	callbacks = "/callbacks?limit=200&state=applied,repeated,overruled,unmatched,unparsed,recorded,held,suspect,forged"
 )
 
 // settle waits until every callback that is stored has been acknowledged, and every subscriber has been told of it.

@@ -17,13 +17,14 @@ type fate uint8
 const (
 	counted     fate = iota // it is believed: applied, repeated or overruled
 	unreadable              // unparsed
+	noticed                 // recorded: it tells of money and settles nothing
 	disbelieved             // suspect or forged
 	unclaimed               // unmatched
 )
 
 var fates = map[string]fate{
 	"applied": counted, "repeated": counted, "overruled": counted,
-	"unparsed": unreadable, "suspect": disbelieved, "forged": disbelieved, "unmatched": unclaimed,
+	"unparsed": unreadable, "recorded": noticed, "suspect": disbelieved, "forged": disbelieved, "unmatched": unclaimed,
 }
 
 // A code is a result code that callbacks of this program say, as a place in codes.
