@@ -54,7 +54,7 @@ func backupSidecar(c *cli.Context) error {
 		return err
 	}
 	return writeBackup(c, "sidecar", func(w io.Writer) (backup.About, error) {
-		return sidecar.Backup(c.Context, s.Data, c.App.Version, w)
+		return sidecar.Backup(c.Context, s.Data, operator(), c.App.Version, w)
 	})
 }
 
@@ -153,7 +153,7 @@ func restoreSidecar(c *cli.Context) error {
 		return err
 	}
 	done, err := restoreFrom(c, s.Data, func(r io.Reader) (backup.Restored, error) {
-		return sidecar.Restore(c.Context, s.Data, r, c.Bool("replace"))
+		return sidecar.Restore(c.Context, s.Data, operator(), r, c.Bool("replace"))
 	})
 	if err != nil {
 		return err

@@ -43,6 +43,9 @@ func TestAnEdgeRestoredToYesterdayDoesNotMakeTheSidecarSkipToday(t *testing.T) {
 	if n := s.applied(); n != 30 {
 		t.Errorf("the sidecar counts %v callbacks, not 30", n)
 	}
+	if out := s.hodi("audit", "--data", "sidecar"); !strings.Contains(out, "restore") || !strings.Contains(out, "made on") {
+		t.Errorf("the audit does not say that it was put back:\n%s", out)
+	}
 }
 
 func TestASidecarRestoredToYesterdayFetchesWhatCameSince(t *testing.T) {
@@ -53,6 +56,9 @@ func TestASidecarRestoredToYesterdayFetchesWhatCameSince(t *testing.T) {
 	s.post(0, 10)
 	s.wantTold(0, 10)
 	s.hodi("sidecar", "backup", "--data", "sidecar", "yesterday.tar")
+	if out := s.hodi("audit", "--data", "sidecar"); !strings.Contains(out, "backup") {
+		t.Errorf("the audit does not say that a copy was made:\n%s", out)
+	}
 	s.post(10, 20)
 	s.wantTold(0, 20)
 	s.mu.Lock()

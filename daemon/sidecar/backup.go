@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/hodihq/hodi/daemon/backup"
 	"github.com/hodihq/hodi/daemon/salvage"
@@ -16,8 +17,8 @@ import (
 var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{identityFile}}
 
 // Backup writes all that the sidecar of c must not lose, whether it runs or not: payments, callbacks and how far the
-// edge's journal was read; its keys; and its identity at the edge. version is our own.
-func Backup(ctx context.Context, dir, version string, w io.Writer) (backup.About, error) {
+// edge's journal was read; its keys; and its identity at the edge. who is for the audit, version is our own.
+func Backup(ctx context.Context, dir, who, version string, w io.Writer) (backup.About, error) {
 	extra := map[string]string{}
 	if HasJoined(dir) {
 		extra[identityFile] = filepath.Join(dir, identityFile)
@@ -26,13 +27,15 @@ func Backup(ctx context.Context, dir, version string, w io.Writer) (backup.About
 	if err != nil {
 		return about, fmt.Errorf("sidecar: %w", err)
 	}
+	// The copy is whole already, and a disk on which nothing can be written any more must be possible to copy.
+	_ = correlate.Record(ctx, filepath.Join(dir, databaseFile), correlate.Act{Who: who, Act: "backup", Subject: "sidecar"})
 	return about, nil
 }
 
 // Restore puts what Backup wrote into dir, where no sidecar may run. A state that is there is moved aside if replace says
-// so. The edge shows what came since; subscribers who know of more than the backup holds are told the present state: the
+// so. who is for the audit. The edge shows what came since; subscribers who know of more than the backup holds are told the present state: the
 // events have a new epoch.
-func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done backup.Restored, err error) {
+func Restore(ctx context.Context, dir, who string, r io.Reader, replace bool) (done backup.Restored, err error) {
 	defer backup.Vacate(dir, lockFile)(&err)
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -44,6 +47,10 @@ func Restore(ctx context.Context, dir string, r io.Reader, replace bool) (done b
 	}
 	if done, err = state.Restore(ctx, dir, r, correlate.Renew, replace); err != nil {
 		return done, fmt.Errorf("sidecar: %w", err)
+	}
+	detail := fmt.Sprintf("made on %s at %s", done.About.Host, done.About.Made.UTC().Format(time.RFC3339))
+	if err := correlate.Record(ctx, filepath.Join(dir, databaseFile), correlate.Act{Who: who, Act: "restore", Subject: "sidecar", Detail: detail}); err != nil {
+		return done, fmt.Errorf("sidecar: restore: all is put back, but the audit lacks a line: %w", err)
 	}
 	return done, nil
 }

@@ -15,7 +15,7 @@ import (
 func TestEverythingInTheFolderIsInTheBackupOrMadeAnew(t *testing.T) {
 	s := open(t, false)
 	var b bytes.Buffer
-	if _, err := sidecar.Backup(t.Context(), s.dir, "", &b); err != nil {
+	if _, err := sidecar.Backup(t.Context(), s.dir, "root", "", &b); err != nil {
 		t.Fatal(err)
 	}
 	kept := []string{"sidecar.db-wal", "sidecar.db-shm", "lock", "admin.sock", "admin.d"}

@@ -2,6 +2,8 @@ package correlate
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -77,6 +79,30 @@ func (t *Table) Audit(ctx context.Context, a Act) error {
 	return nil
 }
 
+// Record writes an act into the file at path, which a Table may have open or not: a copy is made, and put back, by a process of
+// its own.
+func Record(ctx context.Context, path string, a Act) error {
+	if err := record(ctx, path, a); err != nil {
+		return fmt.Errorf("correlate: audit: %w", err)
+	}
+	return nil
+}
+
+func record(ctx context.Context, path string, a Act) error {
+	file, err := dataSource(path)
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", file+"&mode=rw")
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, insertAct, now().UnixMilli(), a.Who, a.Act, a.Subject, a.Detail)
+	return errors.Join(err, db.Close())
+}
+
+const insertAct = "INSERT INTO audit (time, who, act, subject, detail) VALUES (?, ?, ?, ?, ?)"
+
 // audit writes down an act together with what else the transaction does: there is no act without its line, nor a line
 // without its act.
 func (x *tx) audit(a Act) error { return x.writeActs(x.t.strangers.tell(a, x.now)) }
@@ -84,7 +110,7 @@ func (x *tx) audit(a Act) error { return x.writeActs(x.t.strangers.tell(a, x.now
 func (x *tx) writeActs(lines []Act) error {
 	for _, a := range lines {
 		x.wrote = true
-		_, err := x.t.conn.ExecContext(context.Background(), "INSERT INTO audit (time, who, act, subject, detail) VALUES (?, ?, ?, ?, ?)",
+		_, err := x.t.conn.ExecContext(context.Background(), insertAct,
 			x.now.UnixMilli(), a.Who, a.Act, a.Subject, a.Detail)
 		if err != nil {
 			return fmt.Errorf("audit: %w", err)
