@@ -67,13 +67,7 @@ query-above = 5000
 
 func (s *deployed) hodi(args ...string) string {
 	s.Helper()
-	cmd := exec.Command("hodi", args...)
-	cmd.Dir = s.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.Fatalf("hodi %v: %v\n%s", args, err, out)
-	}
-	return string(out)
+	return runHodi(s.T, s.dir, args...)
 }
 
 // app asks as the merchant's app does.

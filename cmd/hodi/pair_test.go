@@ -82,11 +82,17 @@ func joinShop(t *testing.T, dir, edge, name, data string, flags ...string) (addr
 // hodi runs a command that is to succeed, and returns what it prints.
 func (s *pair) hodi(args ...string) string {
 	s.Helper()
+	return runHodi(s.T, s.dir, args...)
+}
+
+// runHodi runs a command in a folder, which is to succeed, and returns what it prints.
+func runHodi(t *testing.T, dir string, args ...string) string {
+	t.Helper()
 	cmd := exec.Command("hodi", args...)
-	cmd.Dir = s.dir
+	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		s.Fatalf("hodi %v: %v\n%s", args, err, out)
+		t.Fatalf("hodi %v: %v\n%s", args, err, out)
 	}
 	return string(out)
 }
