@@ -9,13 +9,15 @@
 //	History ◀──Ack─── ack ◀─ read ◀──────────────────────┘ ◀────────── Ack ◀────┘
 //	                                                           Ping ◀─ heartbeat
 //
-// The files, in the order in which things happen: server.go and server_websocket.go listen, in server_door.go those are counted who have not said who they are, and in server_hall.go those who come over QUIC are taken in; client.go keeps a link, for
-// which client_dial.go races tries over QUIC, its own, and over WebSocket, those of client_websocket.go, from where
-// client_probe.go finds the way back; transport.go and transport_websocket.go are the connection, server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
-// client_heartbeat.go notices when the other end is no longer there, at the pace that client_pace.go has learned; while it
-// is not sure, client_search.go looks for a way around a network that swallows UDP.
-// client_enrol.go and server_enrol.go are how a sidecar gets its certificate, on a connection of its own.
-// client_route.go watches the way to the edge, and client_roam.go follows when it is another one.
+// The files, in the order in which things happen: server.go and server_websocket.go listen, in server_door.go those are
+// counted who have not said who they are, and in server_hall.go those who come over QUIC are taken in; client.go keeps
+// a link, for which client_dial.go races tries over QUIC, its own, and over WebSocket, those of client_websocket.go,
+// from where client_probe.go finds the way back; transport.go and transport_websocket.go are the connection,
+// server_hello.go greets and displaces, client_link.go asks for what it lacks, server_link.go sends it, and
+// client_heartbeat.go notices when the other end is no longer there, at the pace that client_pace.go has learned; while
+// it is not sure, client_search.go looks for a way around a network that swallows UDP. client_enrol.go and
+// server_enrol.go are how a sidecar gets its certificate, on a connection of its own. client_route.go watches the way
+// to the edge, and client_roam.go follows when it is another one.
 package tunnel
 
 import (

@@ -7,10 +7,12 @@
 //	                                                         ▲
 //	                        hodi edge invite SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP, source.go judges where callbacks come from, crowd.go bounds what
-// strangers cost and clerk.go tells what they do, certificate.go and acme.go have the public certificate,
-// directory.go knows the endpoints with their keys and sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not, identity.go is what is kept on disk beside the database,
-// admin.go is the operator's socket, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
+// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
+// source.go judges where callbacks come from, crowd.go bounds what strangers cost and clerk.go tells what they do,
+// certificate.go and acme.go have the public certificate, directory.go knows the endpoints with their keys and
+// sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not,
+// identity.go is what is kept on disk beside the database, admin.go is the operator's socket, audit.go writes down what
+// was done, backup.go makes a copy of it all and puts it back.
 package edge
 
 import (
