@@ -43,8 +43,8 @@ func TestAnEdgeRestoredToYesterdayDoesNotMakeTheSidecarSkipToday(t *testing.T) {
 	if n := s.applied(); n != 30 {
 		t.Errorf("the sidecar counts %v callbacks, not 30", n)
 	}
-	if out := s.hodi("audit", "--data", "sidecar"); !strings.Contains(out, "restore") || !strings.Contains(out, "made on") {
-		t.Errorf("the audit does not say that it was put back:\n%s", out)
+	if out := s.hodi("edge", "audit", "--data", "edge"); !strings.Contains(out, "restore") || !strings.Contains(out, "made on") {
+		t.Errorf("the edge's audit does not say that it was put back:\n%s", out)
 	}
 }
 
@@ -77,6 +77,9 @@ func TestASidecarRestoredToYesterdayFetchesWhatCameSince(t *testing.T) {
 		t.Errorf("the identity's file: %v, %v", info, err)
 	}
 	s.startSidecar()
+	if out := s.hodi("audit", "--data", "sidecar"); !strings.Contains(out, "restore") || !strings.Contains(out, "made on") {
+		t.Errorf("the audit does not say that it was put back:\n%s", out)
+	}
 	s.wantPaid(0, 20)
 	s.post(20, 30)
 	s.wantPaid(0, 30)

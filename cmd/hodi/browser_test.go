@@ -79,14 +79,25 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// shows waits until a JavaScript expression about the page is true.
+// shows waits until a JavaScript expression about the page is true. A page on its way to another can be asked nothing for a
+// moment, so it is asked again.
 func (p *tab) shows(what, expression string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("!!("+expression+")", chromedp.WithPollingInterval(25*time.Millisecond), chromedp.WithPollingTimeout(patience-5*time.Second))); err != nil {
-		p.picture()
-		p.t.Fatalf("%s does not show %s: %v\nit shows: %s", p.name, what, err, p.text("body"))
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		shown, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		if shown && err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.picture()
+			p.t.Fatalf("%s does not show %s: %v\nit shows: %s", p.name, what, err, p.text("body"))
+		}
 	}
 }
 

@@ -81,7 +81,7 @@ func TestStatusTellsOfDisks(t *testing.T) {
 	startDaemon(t, dir, "edge", "--data", "disk/edge", "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
 	var added struct{ Callback string }
 	eventually(t, "the edge to take orders", func() bool {
-		return askAdmin(t.Context(), filepath.Join(disk, "edge"), "POST", "/endpoints/duka/invite", "", &added) == nil
+		return askAdmin(t.Context(), filepath.Join(disk, "edge"), "POST", "/endpoints/duka/invite", nil, &added) == nil
 	})
 	url := startDaemon(t, dir, "sidecar", "--dev", "--accept-callbacks", "--data", "disk/sidecar", "--listen", "127.0.0.1:0").says("url")
 	see := func(well bool, words ...string) {

@@ -121,7 +121,7 @@ func TestASidecarThatIsAskedToEndCommitsWhatItHasAndTellsTheEdgeAndItsReaders(t 
 	db.Close()
 	eventually(t, fmt.Sprintf("the edge to know of %d", committed), func() bool {
 		var listed struct{ Endpoints []endpoint }
-		err := askAdmin(t.Context(), filepath.Join(p.dir, "edge"), http.MethodGet, "/endpoints", "", &listed)
+		err := askAdmin(t.Context(), filepath.Join(p.dir, "edge"), http.MethodGet, "/endpoints", nil, &listed)
 		if err == nil && listed.Endpoints[0].Acked > committed {
 			t.Fatalf("the edge has an Ack of %d, and %d are committed", listed.Endpoints[0].Acked, committed)
 		}

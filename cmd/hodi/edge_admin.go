@@ -3,23 +3,24 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hodihq/hodi/daemon/console"
 )
 
 // admin asks the edge that runs on this machine, through the socket in its state folder.
-func admin(c *cli.Context, method, path string, body string, into any) error {
+func admin(c *cli.Context, method, path string, body, into any) error {
 	s, err := edgeConfig(c)
 	if err != nil {
 		return err
@@ -27,33 +28,15 @@ func admin(c *cli.Context, method, path string, body string, into any) error {
 	return askAdmin(c.Context, s.Data, method, path, body, into)
 }
 
-func askAdmin(ctx context.Context, data, method, path string, body string, into any) error {
-	socket := filepath.Join(data, "admin.sock")
-	client := &http.Client{
-		Timeout: 10 * time.Second,
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}},
+func askAdmin(ctx context.Context, data, method, path string, body, into any) error {
+	err := console.Ask(ctx, data, operator(), method, path, body, into)
+	switch refusal := new(console.Refusal); {
+	case errors.Is(err, console.ErrAway):
+		return fmt.Errorf("no edge answers in %s: start it first (hodi edge), run this as its user or as root, or name its folder with --data", data)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("edge: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Hodi-Operator", operator())
-	response, err := client.Do(request)
-	if err != nil {
-		return fmt.Errorf("no edge answers at %s: start it first (hodi edge), or name its folder with --data", socket)
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 300 {
-		var problem struct{ Title, Detail string }
-		_ = json.NewDecoder(response.Body).Decode(&problem)
-		if problem.Detail == "" {
-			problem.Detail = response.Status
-		}
-		return &refused{response.StatusCode, problem.Detail}
-	}
-	return json.NewDecoder(response.Body).Decode(into)
+	return err
 }
 
 // operator is who runs this command, for the audit.
@@ -68,16 +51,8 @@ func operator() string {
 }
 
 func listEdgeAudit(c *cli.Context) error {
-	return listAudit(c, "edge audit", func(path string, into any) error { return admin(c, http.MethodGet, path, "", into) })
+	return listAudit(c, "edge audit", func(path string, into any) error { return admin(c, http.MethodGet, path, nil, into) })
 }
-
-// refused is a request that the edge understood and did not grant.
-type refused struct {
-	status int
-	detail string
-}
-
-func (r *refused) Error() string { return "edge: " + r.detail }
 
 // endpoint is one as the edge lists it.
 type endpoint struct {
@@ -120,7 +95,7 @@ func endpoints(c *cli.Context) (all []endpoint, damaged []string, err error) {
 		Endpoints []endpoint
 		Damaged   []string
 	}
-	err = admin(c, http.MethodGet, "/endpoints", "", &list)
+	err = admin(c, http.MethodGet, "/endpoints", nil, &list)
 	return list.Endpoints, list.Damaged, err
 }
 
@@ -135,14 +110,14 @@ func (l link) rival() bool { return !l.Rival.IsZero() && time.Since(l.Rival) < r
 
 func links(c *cli.Context) ([]link, error) {
 	var list struct{ Links []link }
-	err := admin(c, http.MethodGet, "/links", "", &list)
+	err := admin(c, http.MethodGet, "/links", nil, &list)
 	return list.Links, err
 }
 
 func listEndpoints(c *cli.Context) error {
 	if c.Bool("json") {
 		var all json.RawMessage
-		if err := admin(c, http.MethodGet, "/endpoints", "", &all); err != nil {
+		if err := admin(c, http.MethodGet, "/endpoints", nil, &all); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(c.App.Writer, "%s\n", all)
@@ -248,9 +223,8 @@ func addKey(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	body, _ := json.Marshal(map[string]string{"name": c.String("name")})
 	var added key
-	if err := admin(c, http.MethodPost, "/endpoints/"+url.PathEscape(e.Name)+"/keys", string(body), &added); err != nil {
+	if err := admin(c, http.MethodPost, "/endpoints/"+url.PathEscape(e.Name)+"/keys", map[string]string{"name": c.String("name")}, &added); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "key        %s\ncallbacks  %s\n", added.Name, added.URL)
@@ -270,7 +244,7 @@ func retireKey(c *cli.Context) error {
 	if !slices.Contains(known, name) {
 		return fmt.Errorf("edge: endpoint %s has no key %q%s (it has %s)", e.Name, name, meant("", name, known), strings.Join(known, ", "))
 	}
-	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/keys/"+url.PathEscape(name), "", new(struct{})); err != nil {
+	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/keys/"+url.PathEscape(name), nil, new(struct{})); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "key %s of endpoint %s is retired: its address answers 404 from now on\n", name, e.Name)

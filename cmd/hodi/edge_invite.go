@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,7 +15,7 @@ func inviteEndpoint(c *cli.Context) error {
 	name := c.Args().First()
 	path := "/endpoints/" + url.PathEscape(name) + "/invite"
 	if c.Bool("revoke") {
-		if err := admin(c, http.MethodDelete, path, "", new(struct{})); err != nil {
+		if err := admin(c, http.MethodDelete, path, nil, new(struct{})); err != nil {
 			return err
 		}
 		fmt.Fprintf(c.App.Writer, "the join code of endpoint %s is revoked\n", name)
@@ -25,13 +24,13 @@ func inviteEndpoint(c *cli.Context) error {
 	if c.Duration("for") < time.Second {
 		return errors.New("edge invite: --for is how long the code is good: a second at least")
 	}
-	body, _ := json.Marshal(map[string]any{"edge": c.String("edge"), "seconds": int64(c.Duration("for") / time.Second)})
+	body := map[string]any{"edge": c.String("edge"), "seconds": int64(c.Duration("for") / time.Second)}
 	var made struct {
 		Code, Edge, Callback string
 		Expires              time.Time
 		New                  bool
 	}
-	if err := admin(c, http.MethodPost, path, string(body), &made); err != nil {
+	if err := admin(c, http.MethodPost, path, body, &made); err != nil {
 		return err
 	}
 	fmt.Fprintln(c.App.Writer, made.Code)
@@ -57,7 +56,7 @@ func revokeSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/sidecar", "", new(struct{})); err != nil {
+	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/sidecar", nil, new(struct{})); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, "the sidecar of endpoint %s is revoked: its link has ended, and it is not let in again.\n", e.Name)

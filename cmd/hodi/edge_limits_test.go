@@ -16,7 +16,7 @@ func TestAnEdgeHoldsAsMuchForAnEndpointAsItIsTold(t *testing.T) {
 	}
 	startDaemon(t, dir, "edge", "--data", "edge", "--listen", "127.0.0.1:0").says("callbacks")
 	var added struct{ Callback string }
-	if err := askAdmin(t.Context(), filepath.Join(dir, "edge"), http.MethodPost, "/endpoints/duka/invite", "", &added); err != nil {
+	if err := askAdmin(t.Context(), filepath.Join(dir, "edge"), http.MethodPost, "/endpoints/duka/invite", nil, &added); err != nil {
 		t.Fatal(err)
 	}
 	stored := 0

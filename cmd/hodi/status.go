@@ -262,12 +262,14 @@ func askEdge(c *cli.Context, h *health) error {
 		Damaged   []string
 		Disk      string
 	}
-	if err := askAdmin(c.Context, data, http.MethodGet, "/endpoints", "", &listed); err != nil {
-		h.wrong("no edge runs on %s: start it (hodi edge)", data)
+	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
+	defer cancel()
+	if err := askAdmin(ctx, data, http.MethodGet, "/endpoints", nil, &listed); err != nil {
+		h.wrong("%v", err)
 		return nil
 	}
 	var links struct{ Links []link }
-	if err := askAdmin(c.Context, data, http.MethodGet, "/links", "", &links); err != nil {
+	if err := askAdmin(ctx, data, http.MethodGet, "/links", nil, &links); err != nil {
 		return err
 	}
 	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps

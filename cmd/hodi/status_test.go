@@ -86,7 +86,7 @@ func TestStatusSaysOnOneScreenHowItIsAndEndsSo(t *testing.T) {
 	p.startSidecar()
 	p.wantApplied(5)
 	p.edge.kill()
-	check(false, "link           down for", "because", "no edge runs on edge: start it (hodi edge)")
+	check(false, "link           down for", "because", "no edge answers in edge: start it first (hodi edge)")
 }
 
 func TestStatusAsksWithTheKeyOfTheFolderAndTellsNobody(t *testing.T) {

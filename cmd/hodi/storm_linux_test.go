@@ -133,7 +133,7 @@ func (s *storm) rise(sidecars int) {
 	began := time.Now()
 	for i := range sidecars {
 		var made struct{ Code string }
-		if err := askAdmin(s.Context(), filepath.Join(s.dir, "edge"), http.MethodPost, fmt.Sprintf("/endpoints/duka-%d/invite", i), "", &made); err != nil {
+		if err := askAdmin(s.Context(), filepath.Join(s.dir, "edge"), http.MethodPost, fmt.Sprintf("/endpoints/duka-%d/invite", i), nil, &made); err != nil {
 			s.Fatal(err)
 		}
 		papers, err := bench.Join(s.Context(), made.Code)

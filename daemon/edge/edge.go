@@ -71,6 +71,7 @@ type Edge struct {
 	port      *port
 	ingress   *ingress
 	tunnel    *tunnel.Server
+	admin     net.Listener // nil: the folder takes no socket
 }
 
 // disk is what an edge asks of a journal on a disk besides.
@@ -141,6 +142,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		Logger:    c.Logger,
 	}
 	e.port = newPort(c.HTTP, public, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
+	e.admin = e.adminListener() // before anybody hears that this edge is there: who hears it may come at once
 	return e, nil
 }
 
@@ -168,8 +170,8 @@ func (e *Edge) Run(ctx context.Context) error {
 	public := e.ingress.server(e.log)
 	e.serve(&parts, cancel, public, &e.port.callbacks)
 	admin := e.adminServer()
-	if l := e.adminListener(); l != nil {
-		e.serve(&parts, cancel, admin, l)
+	if e.admin != nil {
+		e.serve(&parts, cancel, admin, e.admin)
 	}
 	parts.Go(func() {
 		if err := e.tunnel.Serve(ctx, e.config.UDP); err != nil {
@@ -233,6 +235,9 @@ func closed(err error) error {
 
 func (e *Edge) release() error {
 	var errs []error
+	if e.admin != nil {
+		errs = append(errs, closed(e.admin.Close()))
+	}
 	if e.journal != nil {
 		errs = append(errs, e.journal.Close())
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -47,16 +48,23 @@ func (s *Sidecar) operatorRoutes() http.Handler {
 	return mux
 }
 
-// serveOperator serves the operator's socket until life ends. A folder in which no socket can be made is no reason to take
-// no callbacks.
+// adminListener is the operator's door. A folder in which no socket can be made is no reason to take no callbacks.
+func (s *Sidecar) adminListener() net.Listener {
+	if s.config.Admin != nil {
+		return s.config.Admin
+	}
+	l, err := console.Listen(s.config.Dir)
+	if err != nil {
+		s.log.Warn("no admin socket, so hodi audit, hodi till and hodi payments cannot be used (is the folder's path too long for one?)", "err", err)
+		return nil
+	}
+	return l
+}
+
+// serveOperator serves the operator's socket, if there is one, until life ends.
 func (s *Sidecar) serveOperator(life context.Context) error {
-	listener := s.config.Admin
-	if listener == nil {
-		var err error
-		if listener, err = console.Listen(s.config.Dir); err != nil {
-			s.log.Warn("no admin socket, so hodi audit, hodi till and hodi payments cannot be used (is the folder's path too long for one?)", "err", err)
-			return nil
-		}
+	if s.admin == nil {
+		return nil
 	}
 	server := &http.Server{
 		Handler: s.operatorRoutes(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
@@ -71,7 +79,7 @@ func (s *Sidecar) serveOperator(life context.Context) error {
 			_ = server.Close()
 		}
 	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(s.admin); !errors.Is(err, http.ErrServerClosed) {
 		s.log.Warn("the admin socket has failed", "err", err)
 	}
 	<-life.Done()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hodihq/hodi/daemon/console"
 )
@@ -23,12 +21,7 @@ func (s *shop) operate(method, path string, body, into any) error {
 	if s.admin != nil {
 		return s.operateOverPipe(method, path, body, into)
 	}
-	for patience := time.Now().Add(2 * time.Minute); ; {
-		err := console.Ask(s.t.Context(), s.dir, "ann", method, path, body, into)
-		if !errors.Is(err, console.ErrAway) || time.Now().After(patience) { // Run may not have come to its socket yet
-			return err
-		}
-	}
+	return console.Ask(s.t.Context(), s.dir, "ann", method, path, body, into)
 }
 
 func (s *shop) operateOverPipe(method, path string, body, into any) error {

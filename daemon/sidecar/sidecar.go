@@ -109,6 +109,7 @@ type Sidecar struct {
 	hub      *hub.Hub
 	identity *identity      // at the edge; nil if this sidecar has joined none
 	tunnel   *tunnel.Client // nil without an edge
+	admin    net.Listener   // nil: the folder takes no socket
 	expected expectation
 	watch    *watch.Watch
 	clients  map[string]*daraja.Client // by the shortcode's name
@@ -190,6 +191,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 			return nil, err
 		}
 	}
+	s.admin = s.adminListener() // before anybody hears that this sidecar is there: who hears it may come at once
 	s.started = time.Now()
 	return s, nil
 }
@@ -411,8 +413,13 @@ func (s *Sidecar) Close() error {
 }
 
 func (s *Sidecar) release() (err error) {
+	if s.admin != nil {
+		if e := s.admin.Close(); !errors.Is(e, net.ErrClosed) {
+			err = e
+		}
+	}
 	if s.table != nil {
-		err = s.table.Close()
+		err = errors.Join(err, s.table.Close())
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Unlock())
