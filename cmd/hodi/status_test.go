@@ -113,7 +113,7 @@ func TestStatusSaysWhenNothingRunsHere(t *testing.T) {
 	cmd := exec.Command("hodi", "status", "--data", "sidecar", "--edge-data", "edge", "--listen", "127.0.0.1:1")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "no sidecar answers") || !strings.Contains(string(out), "no edge runs") {
+	if err == nil || !strings.Contains(string(out), "no sidecar answers") || !strings.Contains(string(out), "no edge answers") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
