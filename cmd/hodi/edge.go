@@ -27,6 +27,7 @@ func edgeCommand() *cli.Command {
 			&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
 			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
 			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
+			&cli.BoolFlag{Name: "new-identity", Usage: "if ca.crt and ca.key are lost for good, make others: every shop has to join anew"},
 			debugFlag(),
 		}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags())...),
 		Action: runEdge,
@@ -124,7 +125,7 @@ func runEdge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, Logger: logger}
+	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Logger: logger}
 	if err := setSource(&config, s, logger); err != nil {
 		return err
 	}

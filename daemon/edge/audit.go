@@ -42,6 +42,7 @@ const (
 	actRestore       = "restore"
 	actSalvage       = "salvage"
 	actJournalLost   = "journal lost"
+	actIdentity      = "identity made anew"
 )
 
 // whoEdge is who did what nobody told the edge to do.

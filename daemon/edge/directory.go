@@ -280,6 +280,18 @@ func (d *directory) list() []Endpoint {
 	return d.sorted()
 }
 
+// joined is how many endpoints have a sidecar that may come.
+func (d *directory) joined() (n int) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, e := range d.endpoints {
+		if e.device != (enrol.Device{}) && e.Revoked.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // sorted is the endpoints by name. d.mu is held.
 func (d *directory) sorted() []Endpoint {
 	list := make([]Endpoint, 0, len(d.endpoints))

@@ -52,6 +52,9 @@ type Config struct {
 	ACME                     *ACME // or the edge gets one by itself
 	// ProxyHeader: Proxies begin each connection with a PROXY protocol header, version 1 or 2. Nobody else may.
 	ProxyHeader bool
+	// NewIdentity has another authority made where the one that sidecars know is lost: they all have to join anew. If it is there,
+	// nothing happens to it.
+	NewIdentity bool
 	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
 	Logger      *slog.Logger  // default: nothing is logged
 }
@@ -120,8 +123,13 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	if err := e.openState(ctx); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
-	if e.identity, err = loadIdentity(c.Dir); err != nil { // after the database: where there are keys, there was one
+	known := e.directory.joined()
+	if e.identity, err = loadIdentity(c.Dir, known, c.NewIdentity); err != nil { // after the database: where there are keys, there was one
 		return nil, fmt.Errorf("edge: open: %w", err)
+	}
+	if e.identity.made && known > 0 {
+		e.log.Warn("this edge has another identity: every sidecar has to join anew (hodi edge invite SHOP)", "sidecars", known)
+		e.directory.audit.record(ctx, whoEdge, actIdentity, whoEdge, fmt.Sprintf("%d sidecars have to join anew", known))
 	}
 	public := c.TLS
 	if e.keeper, err = openKeeper(c); err != nil {

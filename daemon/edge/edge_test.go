@@ -147,11 +147,64 @@ func TestTheTunnelsCertificateIsRenewedUnderAnAuthorityThatStays(t *testing.T) {
 	if string(w.CA()) != string(ca) {
 		t.Error("the authority is another one after a restart: every sidecar would be locked out")
 	}
-	w.stop()
-	os.Remove(filepath.Join(w.dir, "ca.key"))
-	if _, err := edge.Open(t.Context(), edge.Config{Dir: w.dir, HTTP: newPipes(), UDP: noPackets{}}); err == nil || !strings.Contains(err.Error(), "restore it") {
-		t.Errorf("an authority without its key: %v", err)
+}
+
+// An edge that makes another authority looks well, and not one shop comes back.
+func TestAnEdgeDoesNotBecomeAnotherInSilence(t *testing.T) {
+	lose := func(t *testing.T, dir string, files ...string) {
+		for _, file := range files {
+			if err := os.Remove(filepath.Join(dir, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
+	for _, lost := range [][]string{{"ca.crt"}, {"ca.key"}, {"ca.crt", "ca.key"}, {"ca.crt", "ca.key", "edge.db"}} {
+		t.Run(strings.Join(lost, " and "), func(t *testing.T) {
+			w := start(t, edge.Config{})
+			w.sidecar("duka")
+			w.stop()
+			lose(t, w.dir, lost...)
+			e, err := edge.Open(t.Context(), edge.Config{Dir: w.dir, HTTP: newPipes(), UDP: noPackets{}})
+			if err == nil {
+				e.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "back from a backup") || !strings.Contains(err.Error(), lost[0]) {
+				t.Fatalf("it opens: %v", err)
+			}
+			for _, file := range lost[:min(2, len(lost))] {
+				if _, err := os.Stat(filepath.Join(w.dir, file)); err == nil {
+					t.Errorf("%s was made anew all the same", file)
+				}
+			}
+		})
+	}
+	t.Run("unless that is said", func(t *testing.T) {
+		w := start(t, edge.Config{})
+		w.sidecar("duka")
+		ca := string(w.CA())
+		w.stop()
+		w = start(t, edge.Config{Dir: w.dir, NewIdentity: true})
+		if string(w.CA()) != ca {
+			t.Fatal("what was there is another one")
+		}
+		w.stop()
+		lose(t, w.dir, "ca.crt")
+		w = start(t, edge.Config{Dir: w.dir, NewIdentity: true})
+		if string(w.CA()) == ca {
+			t.Error("it is the same as before")
+		}
+		w.wantAudit("edge: identity made anew: edge: 1 sidecars have to join anew")
+	})
+	t.Run("or nobody knows it", func(t *testing.T) {
+		w := start(t, edge.Config{})
+		w.sidecar("duka")
+		if err := w.Revoke(t.Context(), "asha", "duka"); err != nil {
+			t.Fatal(err)
+		}
+		w.stop()
+		lose(t, w.dir, "ca.crt") // also killed between the two, at the first start
+		start(t, edge.Config{Dir: w.dir})
+	})
 }
 
 type noPackets struct{ net.PacketConn }

@@ -41,6 +41,7 @@ const (
 // the tunnel's server name and for them; and the key of stateless resets. Both are made at the first start.
 type identity struct {
 	pem   []byte // the authority's certificate
+	made  bool   // just now
 	ca    *x509.Certificate
 	key   *ecdsa.PrivateKey
 	reset [32]byte
@@ -57,30 +58,46 @@ const (
 	skew    = enrol.Skew // a sidecar's clock may be slow by
 )
 
-func loadIdentity(dir string) (*identity, error) {
+// loadIdentity reads what is in dir, and makes what is missing where that hurts nobody: known is how many sidecars know this
+// edge by its authority. Another one would lock them all out, and without a word, so unless anew says that this is what is
+// wanted, a part that is missing is for a person to put back.
+func loadIdentity(dir string, known int, anew bool) (*identity, error) {
 	id := new(identity)
 	crt, key := filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile)
 	keyPEM, err := secret.Read(key)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(crt); err == nil {
-			return nil, fmt.Errorf("%s is there and its key %s is not: restore it, or remove both and let every sidecar join anew", crt, key)
+	noKey := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !noKey {
+		return nil, err
+	}
+	id.pem, err = os.ReadFile(crt)
+	noCA := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !noCA {
+		return nil, err
+	}
+	switch {
+	case noKey && !noCA:
+		return nil, fmt.Errorf("%s is there and its key %s is not: put the key back from a backup; or, if there is none, remove %s, start once with --new-identity, and have every shop join anew", crt, caKeyFile, caFile)
+	case noCA && known > 0 && !anew:
+		what := crt
+		if noKey {
+			what += " and " + caKeyFile
 		}
+		return nil, fmt.Errorf("%s cannot be found, and by that %d sidecars know this edge: put %s and %s back from a backup; "+
+			"or, if there is none, start once with --new-identity, and have every shop join anew", what, known, caFile, caKeyFile)
+	}
+	if noKey {
 		if keyPEM, err = makeKey(key); err != nil {
 			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
 	if id.key, err = parseKey(keyPEM); err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	id.pem, err = os.ReadFile(crt)
-	if errors.Is(err, fs.ErrNotExist) { // killed between the two, at the first start
-		id.pem, err = makeCA(crt, id.key)
-	}
-	if err != nil {
-		return nil, err
+	if noCA { // at the first start, which may have been killed between the two
+		if id.pem, err = makeCA(crt, id.key); err != nil {
+			return nil, err
+		}
+		id.made = true
 	}
 	block, _ := pem.Decode(id.pem)
 	if block == nil {
