@@ -40,6 +40,10 @@ var errSaid = errors.New("all was said")
 // run does what a command line says.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	app := newApp(stdout, stderr)
+	if len(args) > 0 && args[0] == "complete" { // what follows is not a line yet
+		complete(stdout, app, args[1:])
+		return nil
+	}
 	l := sortLine(app, args)
 	switch {
 	case l.help && len(l.words) == 0 || len(args) == 0:
@@ -64,7 +68,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
 			&cli.StringFlag{Name: "log-format", Usage: "log as `FORM`: text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
 		},
-		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), paymentsCommand(), tillCommand(), auditCommand(), benchCommand()},
+		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), paymentsCommand(), tillCommand(), auditCommand(), benchCommand(), completionCommand(), manCommand()},
 		HideHelp:    true, // help and version are run's
 		HideVersion: true,
 		// Errors are worded for the reader and printed once, by main.
