@@ -62,7 +62,8 @@ func (s *Sidecar) store(w http.ResponseWriter, r *http.Request, ref, session str
 // A callbackView is a callback as the app sees it, raw.
 type callbackView struct {
 	ID        string              `json:"id"`
-	Received  push.Time           `json:"received"`
+	Received  push.Time           `json:"received"`         // at the edge
+	Stored    *push.Time          `json:"stored,omitempty"` // here
 	State     string              `json:"state"`
 	Error     string              `json:"error,omitempty"`
 	PaymentID string              `json:"paymentId,omitempty"`
@@ -107,6 +108,9 @@ func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem
 		out[i] = callbackView{
 			ID: c.ID, Received: push.Time{Time: c.Received}, State: c.State, Error: c.Error, PaymentID: c.PaymentID,
 			Session: c.Session, Ref: c.Ref, Remote: c.Remote, Misdated: c.Misdated, Headers: headers(c.Header),
+		}
+		if !c.Stored.IsZero() {
+			out[i].Stored = &push.Time{Time: c.Stored}
 		}
 		if c.Source != wire.SourceUnjudged {
 			out[i].Source = c.Source.String()

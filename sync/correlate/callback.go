@@ -38,8 +38,9 @@ func States() []string {
 
 // Callback is a callback as it came, and what became of it.
 type Callback struct {
-	ID        string // journal epoch and seq, in the form of a cursor
-	Received  time.Time
+	ID        string    // journal epoch and seq, in the form of a cursor
+	Received  time.Time // at the edge
+	Stored    time.Time // here; zero: by a version that did not note it
 	State     string
 	Error     string // why it is unparsed, held, suspect, forged or overruled
 	PaymentID string // "" if that is not known
@@ -402,7 +403,7 @@ func (x *tx) resolve(at push.Cursor, was, state, why, payment string) error {
 
 // insert stores a callback as it came, and completes cb.
 func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session string, cb *Callback, merchant string) error {
-	cb.ID, cb.Received, cb.Session, cb.Ref = at.String(), e.Received.UTC(), session, e.Ref
+	cb.ID, cb.Received, cb.Stored, cb.Session, cb.Ref = at.String(), e.Received.UTC(), x.now, session, e.Ref
 	cb.Remote, cb.Source, cb.Header, cb.Body = e.Remote, e.Source, e.Header, e.Body
 	if id, _, ours := splitRef(e.Ref); ours {
 		cb.Ref = id
@@ -412,7 +413,7 @@ func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session str
 		return err
 	}
 	_, err = x.do.insertCallback.ExecContext(context.Background(), place, cb.State, cb.Error, cb.PaymentID, session, merchant,
-		millis(e.Received), int(e.Kind), cb.Ref, e.Remote, mark(e.Source, cb.Misdated), sum[:], notNil(e.Header), notNil(e.Body))
+		millis(e.Received), int(e.Kind), cb.Ref, e.Remote, mark(e.Source, cb.Misdated), sum[:], notNil(e.Header), notNil(e.Body), millis(x.now))
 	if err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}

@@ -173,7 +173,7 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 		}
 		where, args = append(where, "place > coalesce((SELECT number FROM cursors WHERE epoch = ?), 0) << 40 | ?"), append(args, int64(at.Epoch), int64(min(at.Seq, 1<<seqBits-1)))
 	}
-	rows, err := t.read.QueryContext(ctx, "SELECT place, "+epochOf+", received, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
+	rows, err := t.read.QueryContext(ctx, "SELECT place, "+epochOf+", received, stored, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
 		strings.Join(where, " AND ")+" ORDER BY place LIMIT ?", append(args, f.Limit+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
@@ -181,12 +181,12 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 	defer rows.Close()
 	for rows.Next() {
 		var c Callback
-		var place, epoch, received, marks int64
-		if err := rows.Scan(&place, &epoch, &received, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
+		var place, epoch, received, stored, marks int64
+		if err := rows.Scan(&place, &epoch, &received, &stored, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 		}
 		c.Source, c.Misdated = unmark(marks)
-		c.ID, c.Received = push.Cursor{Epoch: uint64(epoch), Seq: seqAt(place)}.String(), instant(received)
+		c.ID, c.Received, c.Stored = push.Cursor{Epoch: uint64(epoch), Seq: seqAt(place)}.String(), instant(received), instant(stored)
 		list = append(list, c)
 	}
 	if err := rows.Err(); err != nil {

@@ -177,6 +177,35 @@ var schema = [...]string{
 		place   INTEGER NOT NULL
 	) STRICT;
 	`,
+	// 6: what became of callbacks at the merchant's app. Nothing is written here for one that was not tried yet: how far all
+	// were, is in forwarding, so that callbacks cost no more where they are forwarded.
+	`
+	ALTER TABLE callbacks ADD COLUMN stored INTEGER NOT NULL DEFAULT 0; -- when it was, here
+
+	CREATE TABLE forwards (
+		place    INTEGER PRIMARY KEY,          -- of the callback
+		state    TEXT    NOT NULL,             -- waiting, handled, dead, withheld
+		attempts INTEGER NOT NULL,
+		status   INTEGER NOT NULL,             -- the app's last answer; 0: there was none
+		error    TEXT    NOT NULL,             -- why it is not handled
+		first    INTEGER NOT NULL,             -- attempt
+		last     INTEGER NOT NULL,
+		due      INTEGER NOT NULL,
+		replay   INTEGER NOT NULL              -- somebody asked for it again
+	) STRICT;
+	CREATE INDEX forwards_open ON forwards (state, place) WHERE state <> 'handled';
+
+	CREATE TABLE forwarding (                      -- up to where all callbacks of a journal are in forwards, or are older than forwarding
+		journal INTEGER PRIMARY KEY,           -- its number
+		place   INTEGER NOT NULL
+	) STRICT;
+	CREATE TABLE forwarder (
+		one    INTEGER PRIMARY KEY CHECK (one = 1),
+		began  INTEGER NOT NULL,
+		paused INTEGER NOT NULL,               -- since when; 0: it is not
+		why    TEXT    NOT NULL
+	) STRICT;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

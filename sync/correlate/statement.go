@@ -87,7 +87,7 @@ func prepare(ctx context.Context, conn *sql.Conn) (s statements, err error) {
 		{&s.oldEvents, "SELECT seq, at FROM events ORDER BY seq LIMIT ?"},
 		{&s.dropEvents, "DELETE FROM events WHERE seq <= ?"},
 
-		{&s.insertCallback, "INSERT INTO callbacks (place, state, error, payment, session, merchant, received, kind, ref, remote, marks, sum, header, body) VALUES (?" + strings.Repeat(", ?", 13) + ")"},
+		{&s.insertCallback, "INSERT INTO callbacks (place, state, error, payment, session, merchant, received, kind, ref, remote, marks, sum, header, body, stored) VALUES (?" + strings.Repeat(", ?", 14) + ")"},
 		{&s.parked, "SELECT place, " + epochOf + ", session, received, marks, body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY place"},
 		{&s.matched, "UPDATE callbacks SET state = ?, error = ?, payment = ? WHERE place = ?"},
 		{&s.sum, "SELECT sum FROM callbacks WHERE place = ?"},
