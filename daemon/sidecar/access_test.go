@@ -2,12 +2,15 @@ package sidecar_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -66,9 +69,13 @@ func TestASessionIdIsOfURLSafeCharacters(t *testing.T) {
 }
 
 func TestPagesOfOtherOriginsAreNotLentTheBrowser(t *testing.T) {
-	s := open(t, false, outside, func(c *sidecar.Config) { c.Origins = []string{"https://shop.example"} })
+	s := open(t, false, outside, func(c *sidecar.Config) { c.Origins = []string{"https://shop.example:443"} })
 	path := "/sessions/" + s.opened(`"open"`)
-	for _, origin := range []string{"https://evil.example", "null", "http://shop.example", "https://shop.example.evil.example", "http://localhost:3000", "https://shop.example:444"} {
+	own := strings.TrimPrefix(s.base, "http://")
+	for _, origin := range []string{
+		"https://evil.example", "null", "http://shop.example", "https://shop.example.evil.example", "http://localhost:3000", "https://shop.example:444",
+		"ftp://" + own, "http://evil.example@" + own, "file://",
+	} {
 		a := s.do("POST", path+"/initiate", request(phone, 1, ""), "Origin", origin)
 		s.want(a, 403, "forbidden-origin")
 		if a.header.Get("Access-Control-Allow-Origin") != "" {
@@ -278,6 +285,36 @@ func TestARequestWhoseBodyNeverComesIsLetGo(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 400") {
 		t.Errorf("it answered %q, %v", b[:n], err)
 	}
+}
+
+func TestABodyThatNeverEndsIsLetGoWhoeverWantsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, outside)
+		for name, head := range map[string]string{
+			"to nowhere":               "POST /nowhere HTTP/1.1\r\nHost: localhost\r\n",
+			"of a method that is none": "PUT /payments HTTP/1.1\r\nHost: localhost\r\n",
+			"without the key":          "POST /payments HTTP/1.1\r\nHost: localhost\r\n",
+			"by a rebound name":        "POST /payments HTTP/1.1\r\nHost: evil.example\r\n",
+			"of a foreign page":        "POST /sessions/a/initiate HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n",
+			"to a key that is none":    "POST /c/00000000000000000000000000000000 HTTP/1.1\r\nHost: localhost\r\n",
+			"that is wanted":           "POST /till/device HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n",
+		} {
+			for _, body := range []string{"Content-Length: 9000\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"} {
+				conn, err := s.dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(time.Minute))
+				if _, err := io.WriteString(conn, head+body); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, conn); err != nil {
+					t.Errorf("a body %s, %.14q: after a minute it is still waited for: %v", name, body, err)
+				}
+			}
+		}
+	})
 }
 
 func TestAWebSocketRouteAskedWithoutOneSaysSo(t *testing.T) {

@@ -21,12 +21,12 @@ const (
 	readTime    = 10 * time.Second // for a body to arrive
 )
 
-// readBody reads a whole body within bounds of size and time.
+// readBody reads a whole body within bounds of size and time. The time began with the request: see front.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *problem) {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(readTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	_ = control.SetReadDeadline(time.Time{}) // the server watches the connection for its end while we answer
+	if err == nil { // the server watches the connection for its end while we answer
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	var tooLong *http.MaxBytesError
 	var netErr net.Error
 	switch {

@@ -82,6 +82,10 @@ func (s *Sidecar) front(mux *http.ServeMux) http.Handler {
 			badRequest("%s takes no body", r.Method).write(w)
 			return
 		}
+		if r.ContentLength != 0 {
+			// Of a refusal, too: net/http reads what is left of a body before it says that nobody wants it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime))
+		}
 		ofSession := strings.HasPrefix(r.URL.Path, "/sessions/")
 		if ofSession || s.config.Dev {
 			s.cors(w, r)
