@@ -90,7 +90,9 @@ func TestATillOverTLSHasASecureCookie(t *testing.T) {
 	cookie := s.cookie(a)
 	s.want(s.do("GET", "/payments", "", "Cookie", cookie), 200, "")
 	s.socket("/events", "Cookie", cookie, "Origin", s.base).close()
-	s.socket("/events", "Cookie", cookie, "Origin", "http"+strings.TrimPrefix(s.base, "https")).wantClose(4403)
+	plain := "http" + strings.TrimPrefix(s.base, "https")
+	s.socket("/events", "Cookie", cookie, "Origin", plain).wantClose(4403)
+	s.want(s.do("POST", "/sessions/"+strings.Repeat("0", 32)+"/initiate", "{}", "Origin", plain), 403, "forbidden-origin")
 
 	// The certificate is renewed: who comes from now on gets the new one. It is looked for every few seconds.
 	transport.TLSClientConfig = &tls.Config{RootCAs: certify(t, dir, 2)}

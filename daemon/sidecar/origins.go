@@ -25,10 +25,14 @@ import (
 // originOf gives an origin in the form in which browsers send it.
 func originOf(s string) (string, error) {
 	u, err := url.Parse(strings.TrimSuffix(s, "/"))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return "", fmt.Errorf("%q is not an origin: write scheme and host, as in https://shop.example", s)
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+	standard := ":80" // which browsers leave out
+	if u.Scheme == "https" {
+		standard = ":443"
+	}
+	return u.Scheme + "://" + strings.TrimSuffix(strings.ToLower(u.Host), standard), nil
 }
 
 // loopbackName reports whether a host (without port) can only be this machine.
@@ -69,14 +73,22 @@ func (s *Sidecar) knownHost(r *http.Request) bool {
 
 // allowedOrigin reports whether a page of this origin may call.
 func (s *Sidecar) allowedOrigin(r *http.Request, origin string) bool {
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" {
+	origin, err := originOf(origin)
+	if err != nil {
 		return false // "null" too: any page can make itself a frame without an origin
 	}
-	if strings.EqualFold(u.Host, r.Host) && s.knownHost(r) {
+	if s.ownOrigin(r, origin) && s.knownHost(r) || s.origins[origin] {
 		return true
 	}
-	return s.origins[u.Scheme+"://"+strings.ToLower(u.Host)] || s.config.Dev && loopbackName(u.Hostname())
+	_, host, _ := strings.Cut(origin, "://")
+	return s.config.Dev && loopbackName(hostname(host))
+}
+
+// ownOrigin reports whether an origin is the address that r was sent to. Where that is spoken to over TLS, a page of the same
+// name without it may be of anybody on the way.
+func (s *Sidecar) ownOrigin(r *http.Request, origin string) bool {
+	scheme, host, _ := strings.Cut(origin, "://")
+	return strings.EqualFold(host, r.Host) && (scheme == "https" || !s.secure(r))
 }
 
 // checkCaller asks the first two questions.

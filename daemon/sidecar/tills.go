@@ -236,8 +236,8 @@ func cookieOf(r *http.Request, name string) string {
 func (s *Sidecar) ownPage(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
 	if origin := r.Header.Get("Origin"); origin != "" {
-		u, err := url.Parse(origin)
-		return err == nil && strings.EqualFold(u.Host, r.Host) && (u.Scheme == "https" || !s.secure(r)) && (site == "" || site == "same-origin")
+		origin, err := originOf(origin)
+		return err == nil && s.ownOrigin(r, origin) && (site == "" || site == "same-origin")
 	}
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	return site == "same-origin" || reads && (site == "" || site == "none")
