@@ -18,14 +18,15 @@ import (
 // handler is every route of the sandbox: Daraja's, the phone's controls, and its page.
 func (s *Sandbox) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/oauth/v1/generate", s.generate)
-	mux.HandleFunc("/mpesa/stkpush/v1/processrequest", s.processRequest)
-	mux.HandleFunc("/mpesa/stkpushquery/v1/query", s.query)
+	api := func(path string, h http.HandlerFunc) { mux.Handle(path, s.forPrograms(h)) }
+	api("/oauth/v1/generate", s.generate)
+	api("/mpesa/stkpush/v1/processrequest", s.processRequest)
+	api("/mpesa/stkpushquery/v1/query", s.query)
 	elsewhere := func(w http.ResponseWriter, r *http.Request) {
 		s.refused(w, r, refuse(http.StatusNotFound, "404.001.01", "Resource not found").because("this sandbox has tokens, STK push and its query, and nothing else"))
 	}
-	mux.HandleFunc("/oauth/", elsewhere)
-	mux.HandleFunc("/mpesa/", elsewhere)
+	api("/oauth/", elsewhere)
+	api("/mpesa/", elsewhere)
 
 	control := func(method, path string, h http.HandlerFunc) { mux.Handle(path, controlled(method, h)) }
 	control(http.MethodGet, "/phone/state", s.getState)
@@ -35,6 +36,19 @@ func (s *Sandbox) handler() http.Handler {
 	control(http.MethodPost, "/phone/resend", s.postResend)
 	servePage(mux)
 	return mux
+}
+
+// forPrograms keeps pages from elsewhere out of Daraja's API. Its secrets are no secrets here, and it posts to whatever address
+// it is told, so a page whose name was made to lead here could have it post to what only this machine can reach. Programs
+// say no Origin, and may know this machine by any name.
+func (s *Sandbox) forPrograms(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); origin != "" && (!knownHost(r) || !local(origin, r.Host)) {
+			s.refused(w, r, refuse(http.StatusForbidden, "403.001.01", "Forbidden").because("a page of elsewhere asked, not a program: it said an Origin"))
+			return
+		}
+		h(w, r)
+	})
 }
 
 // problem is an error of the control routes, RFC 9457.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -47,7 +48,7 @@ func openStore(dir string, now time.Time) (*store, error) {
 	st := &store{}
 	dsn := ":memory:"
 	if dir != "" {
-		st.lock = flock.New(filepath.Join(dir, "sandbox.lock"))
+		st.lock = flock.New(filepath.Join(dir, "sandbox.lock"), flock.SetPermissions(0o600))
 		switch ok, err := st.lock.TryLock(); {
 		case err != nil:
 			return nil, err
@@ -56,6 +57,9 @@ func openStore(dir string, now time.Time) (*store, error) {
 		}
 		file, err := filepath.Abs(filepath.Join(dir, "sandbox.db"))
 		if err != nil {
+			return nil, errors.Join(err, st.close())
+		}
+		if err := ownersOnly(file); err != nil {
 			return nil, errors.Join(err, st.close())
 		}
 		if file = filepath.ToSlash(file); file[0] != '/' {
@@ -92,6 +96,16 @@ func (st *store) close() error {
 		err = errors.Join(err, st.lock.Close())
 	}
 	return err
+}
+
+// ownersOnly makes the file, if there is none, for its owner alone: numbers are in it, and the addresses at which callbacks
+// are believed. SQLite makes those beside it like it.
+func ownersOnly(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close()) // one of before was for all
 }
 
 // markInterrupted ends the posts that an earlier sandbox had begun when it was killed. Nobody knows whether they arrived.
