@@ -28,6 +28,8 @@ type Server struct {
 	// Issue answers a *wire.Join, whose sender has no certificate (nil), or a *wire.Renew, whose sender's was verified as
 	// for Authorize. An error is as one of Authorize. nil: nobody is given any.
 	Issue func(ctx context.Context, remote string, sidecar *x509.Certificate, request wire.Frame) (*wire.Issued, error)
+	// Admitted is told from where a sidecar was let in, before it hears Welcome. nil: nobody is.
+	Admitted func(remote string)
 	// Refused is told of those who were not let in: whose sidecar it was, if that is known, and why. nil: nobody is.
 	Refused func(remote, endpoint string, why error)
 	// TLS has the certificate for wire.ServerName, and ClientCAs, which sign those of sidecars. Required.

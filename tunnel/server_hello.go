@@ -49,6 +49,9 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 	if err != nil {
 		return nil, nil, refusal(err)
 	}
+	if s.Admitted != nil {
+		s.Admitted(c.Remote())
+	}
 	first.N = math.MaxInt64
 	if sidecar.idle = min(hello.Idle, wire.MaxIdle); sidecar.idle == 0 {
 		sidecar.idle = wire.MaxIdle

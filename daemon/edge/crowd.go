@@ -32,37 +32,49 @@ type crowd struct {
 	friends, strangers *list.List // of *guest, the oldest first
 	from               map[netip.Addr]*list.List
 	posted             *lru.Cache[netip.Addr, struct{}]
-	pace               *lru.Cache[netip.Addr, *rate.Limiter] // of strangers' handshakes
+	linked             *lru.Cache[netip.Addr, struct{}] // from which a sidecar was let in
+	linking            chan struct{}                    // closed when there is another one of these
+	pace               *lru.Cache[errand, *rate.Limiter]
+}
+
+// errand is whose handshakes are counted, and what for.
+type errand struct {
+	from   netip.Addr
+	tunnel bool
 }
 
 const (
 	maxCrowd  = 2048            // in each room
 	maxFrom   = 256             // of strangers, from one address
 	patience  = 2 * time.Second // for which nobody is sent away for another's sake
-	maxPosted = 4096            // addresses that are remembered
-	maxPaced  = 4096            // and those whose handshakes are counted
+	maxPosted = 4096            // addresses that are remembered, of either kind
+	maxPaced  = 4096            // and errands whose handshakes are counted
 
-	handshakes     = 10  // of strangers of one address, in a second
+	handshakes     = 10  // of strangers of one address on one errand, in a second
 	handshakesOnce = 100 // and of those that come at once
 )
 
 func newCrowd(familiar func(netip.Addr) bool) *crowd {
-	posted, err := lru.New[netip.Addr, struct{}](maxPosted)
+	return &crowd{
+		familiar: familiar, size: maxCrowd, share: maxFrom, friends: list.New(), strangers: list.New(), from: make(map[netip.Addr]*list.List),
+		posted: newLRU[netip.Addr, struct{}](maxPosted), linked: newLRU[netip.Addr, struct{}](maxPosted), linking: make(chan struct{}),
+		pace: newLRU[errand, *rate.Limiter](maxPaced),
+	}
+}
+
+func newLRU[K comparable, V any](size int) *lru.Cache[K, V] {
+	c, err := lru.New[K, V](size)
 	if err != nil { // of a size below one
 		panic(err)
 	}
-	pace, err := lru.New[netip.Addr, *rate.Limiter](maxPaced)
-	if err != nil {
-		panic(err)
-	}
-	return &crowd{familiar: familiar, pace: pace, size: maxCrowd, share: maxFrom, friends: list.New(), strangers: list.New(), from: make(map[netip.Addr]*list.List), posted: posted}
+	return c
 }
 
 var errCrowded = errors.New("too many who have not said what they want")
 
 // neighbourhood is what counts as one address: in IPv6 everybody has a whole network of them.
-func neighbourhood(a net.Addr) netip.Addr {
-	at, _ := addressOf(a.String())
+func neighbourhood(remote string) netip.Addr {
+	at, _ := addressOf(remote)
 	if at.Is6() {
 		if p, err := at.Prefix(64); err == nil {
 			return p.Addr()
@@ -74,7 +86,7 @@ func neighbourhood(a net.Addr) netip.Addr {
 // enter puts g into its room, and sends away who has to make place for it, or returns an error.
 func (c *crowd) enter(g *guest) error {
 	at, _ := addressOf(g.RemoteAddr().String())
-	g.address, g.since = neighbourhood(g.RemoteAddr()), time.Now()
+	g.address, g.since = neighbourhood(g.RemoteAddr().String()), time.Now()
 	var gone net.Conn
 	defer func() {
 		if gone != nil {
@@ -157,18 +169,39 @@ func (c *crowd) known(g *guest) {
 }
 
 // mayShake counts a handshake of g, and says whether its address has not had too many.
-func (c *crowd) mayShake(g *guest) bool {
+func (c *crowd) mayShake(g *guest, tunnel bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g.friend {
 		return true
 	}
-	l, ok := c.pace.Get(g.address)
+	e := errand{g.address, tunnel}
+	l, ok := c.pace.Get(e)
 	if !ok {
 		l = rate.NewLimiter(handshakes, handshakesOnce)
-		c.pace.Add(g.address, l)
+		c.pace.Add(e, l)
 	}
 	return l.Allow()
+}
+
+// admitted remembers that a sidecar was let in from an address, over whatever carries its link.
+func (c *crowd) admitted(remote string) {
+	at := neighbourhood(remote)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.linked.Get(at); !known {
+		c.linked.Add(at, struct{}{})
+		close(c.linking)
+		c.linking = make(chan struct{})
+	}
+}
+
+// links reports whether a sidecar was let in from g's address: a mobile network has all its shops behind one, and they may
+// come all at once. next is closed when another address is such a one.
+func (c *crowd) links(g *guest) (yes bool, next <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.linked.Contains(g.address), c.linking
 }
 
 // count is how many stand there.

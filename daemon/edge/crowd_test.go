@@ -1,7 +1,9 @@
 package edge_test
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -240,6 +243,75 @@ func TestAnAddressThatOnlyShakesHandsIsHeldBack(t *testing.T) {
 		for range 110 { // and from now on it is known for its callbacks
 			if ok, _ := ask("203.0.113.9:1", publicName); !ok {
 				w.Fatal("an address that has brought a callback is sent away")
+			}
+		}
+	})
+}
+
+// joinFrom shakes hands as who comes to join does, and says how long that took.
+func (p *pipes) joinFrom(w *world, address string) (took time.Duration, err error) {
+	began := time.Now()
+	c := tls.Client(p.dialFrom(address), &tls.Config{RootCAs: w.private(), ServerName: wire.ServerName, NextProtos: []string{wire.ALPNJoin}})
+	defer c.Close()
+	return time.Since(began), c.HandshakeContext(w.Context())
+}
+
+func TestAnAddressThatOnlyShakesHandsForTheTunnelIsHeldBack(t *testing.T) {
+	inTimeWith(t, edge.Config{}, func(w *world, http *pipes) {
+		for range 100 {
+			if _, err := http.joinFrom(w, "203.0.113.9:1"); err != nil {
+				w.Fatal(err)
+			}
+		}
+		began := time.Now()
+		if _, err := http.joinFrom(w, "203.0.113.9:1"); err == nil || time.Since(began) < time.Second {
+			w.Errorf("one more is answered, or sent away at once and so comes again: %v, after %v", err, time.Since(began))
+		}
+		if _, err := http.joinFrom(w, "203.0.113.8:1"); err != nil {
+			w.Errorf("its neighbour is sent away, too: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := http.joinFrom(w, "203.0.113.9:1"); err != nil {
+			w.Errorf("a minute later it is still sent away: %v", err)
+		}
+	})
+}
+
+// A mobile network has all its shops behind a few addresses, and none of them is known to an edge that was just started.
+func TestTheShopsOfOneAddressAreNotHeldBackForEachOther(t *testing.T) {
+	inTimeWith(t, edge.Config{}, func(w *world, http *pipes) {
+		for range 150 { // a stranger behind the same address was first
+			go http.joinFrom(w, "203.0.113.9:1")
+		}
+		synctest.Wait()
+		const shops = 60
+		var clients []*tunnel.Client
+		for i := range shops {
+			client, _, stop := w.link(w.sidecar(fmt.Sprint("duka-", i)), func(c *tunnel.Client) {
+				c.Edge, c.Instance = "192.0.2.7:443", [16]byte{byte(i), byte(i >> 8)}
+				c.Listen = func() (net.PacketConn, error) { return nil, errors.New("there is no UDP here") }
+				c.Route = func(netip.AddrPort) netip.Addr { return netip.MustParseAddr("10.0.0.7") }
+				c.Resolve = func(context.Context, string) (net.Addr, error) {
+					return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 443}, nil
+				}
+				c.Dial = func(context.Context, string, string) (net.Conn, error) { return http.dialFrom("203.0.113.9:1"), nil }
+			})
+			clients = append(clients, client)
+			defer stop()
+		}
+		began := time.Now()
+		for i, client := range clients {
+			for !client.Status().Connected {
+				if time.Since(began) > time.Minute {
+					w.Fatalf("shop %d has no link after a minute: %s", i, client.Status().LastError)
+				}
+				time.Sleep(time.Second)
+			}
+		}
+
+		for range 150 { // and now they can come back all at once
+			if took, err := http.joinFrom(w, "203.0.113.9:1"); err != nil || took > time.Second {
+				w.Fatalf("from an address of sidecars: %v, after %v", err, took)
 			}
 		}
 	})

@@ -144,6 +144,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		History:   e.journal,
 		Authorize: e.directory.authorize,
 		Issue:     e.issue,
+		Admitted:  func(remote string) { e.port.crowd.admitted(remote) },
 		Refused:   e.refused,
 		TLS:       e.identity.tls(),
 		ResetKey:  &e.identity.reset,

@@ -58,7 +58,7 @@ const recordHandshake = 0x16 // the first byte of TLS, and of no HTTP
 
 var (
 	errNoName = errors.New("there is no certificate for this name")
-	errHasty  = errors.New("too many handshakes, and never a callback")
+	errHasty  = errors.New("too many handshakes, and never a callback, or a sidecar")
 )
 
 // newPort makes the port. public is nil where callbacks come without TLS.
@@ -69,7 +69,7 @@ func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *source
 	}
 	var p *port
 	choose := func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if !isTunnel(hello.ServerName) && public != nil && !p.unhurried(hello.Conn) {
+		if tunnel := isTunnel(hello.ServerName); (tunnel || public != nil) && !p.unhurried(hello.Conn, tunnel) {
 			return nil, errHasty
 		}
 		switch {
@@ -266,21 +266,38 @@ func (p *port) shake(t *tls.Conn, g *guest) error {
 
 // unhurried holds a stranger's hand for a while if too many from its address have shaken ours lately, and says then that
 // it shall go. Nothing was calculated for it yet, and while it waits it takes one of the places of its address: so those who
-// are not known for callbacks come no faster than the places are emptied, however fast they try.
-func (p *port) unhurried(c net.Conn) bool {
+// are not known for callbacks come no faster than the places are emptied, however fast they try. A sidecar shows who it is
+// only at the end of its handshake; so when one from this address has, the others that wait go on.
+func (p *port) unhurried(c net.Conn, tunnel bool) bool {
 	g, ok := c.(*guest)
-	if !ok || p.crowd.mayShake(g) {
+	if !ok || p.crowd.mayShake(g, tunnel) {
 		return true
 	}
-	p.clerk.note("handshakes refused: too many from an address that never brought a callback", "port", g.RemoteAddr().String())
 	<-p.gate
 	defer func() { p.gate <- struct{}{} }()
 	pause := time.NewTimer(patience)
 	defer pause.Stop()
-	select {
-	case <-pause.C:
-	case <-p.ending:
+	for waits := true; waits; {
+		var linking <-chan struct{}
+		if tunnel {
+			var links bool
+			if links, linking = p.crowd.links(g); links {
+				return true
+			}
+		}
+		select {
+		case <-linking:
+		case <-pause.C:
+			waits = false
+		case <-p.ending:
+			waits = false
+		}
 	}
+	what := "handshakes refused: too many from an address that never brought a callback"
+	if tunnel {
+		what = "handshakes for the tunnel refused: too many from an address from which no sidecar was let in"
+	}
+	p.clerk.note(what, "port", g.RemoteAddr().String())
 	return false
 }
 
