@@ -18,15 +18,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hodihq/hodi/internal/loopback"
 	"github.com/hodihq/hodi/tunnel"
 )
 
 // The fallback on the kernel's own sockets, whose errors no bubble has.
 
-// serveWeb serves links over WebSocket and nothing else, at a TCP port of this machine.
+// serveWeb serves links over WebSocket and nothing else, at a TCP port of this machine. The UDP port of that number is
+// nobody's.
 func serveWeb(t *testing.T, ca authority, h tunnel.History) (edge string, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", loopback.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +96,8 @@ func TestWithoutUDPTheLinkIsOverWebSocketAndSaysWhy(t *testing.T) {
 func TestWhereTheEdgeTakesWebSocketsOnAnotherPort(t *testing.T) {
 	ca, h, s := newAuthority(t), newHistory(), newSink()
 	edge, stopEdge := serveWeb(t, ca, h)
-	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	h.add("duka", 100, "")
-	client := &tunnel.Client{Edge: closed.LocalAddr().String(), WebSocket: edge, TLS: ca.client("duka"), Sink: s}
+	client := &tunnel.Client{Edge: loopback.Address(t), WebSocket: edge, TLS: ca.client("duka"), Sink: s}
 	stop := run(t, client)
 	s.until(100)
 	if status := client.Status(); status.Transport != tunnel.TransportWebSocket || status.Remote != edge {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hodihq/hodi/client"
+	"github.com/hodihq/hodi/internal/loopback"
 	"github.com/hodihq/hodi/sync/daraja/sandbox"
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -191,12 +192,14 @@ passkey-file = "passkey"
 // the only place that has it, and then kills the edge as well.
 func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
 	dir := t.TempDir()
-	startEdge := func(listen, tunnel string) *daemon {
-		return startDaemon(t, dir, "edge", "--data", "edge", "--listen", listen, "--tunnel-listen", tunnel)
+	callbacks, sidecars := loopback.Address(t), loopback.Address(t)
+	startEdge := func() *daemon {
+		d := startDaemon(t, dir, "edge", "--data", "edge", "--listen", callbacks, "--tunnel-listen", sidecars)
+		d.says("sidecars")
+		return d
 	}
-	edge := startEdge("127.0.0.1:0", "127.0.0.1:0")
-	callbacks, sidecars := edge.says("callbacks"), edge.says("sidecars")
-	address := joinShop(t, dir, "edge", "duka", "sidecar")
+	edge := startEdge()
+	callback := joinShop(t, dir, "edge", "duka", "sidecar")
 	startSidecar := func() (*daemon, *dev) {
 		d := startDaemon(t, dir, "sidecar", "--dev", "--data", "sidecar", "--listen", "127.0.0.1:0")
 		return d, &dev{house: house{Sidecar: d.says("url")}}
@@ -209,11 +212,11 @@ func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
 
 	sidecar.kill()
 	ids := map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}
-	if status, answer := call(t, "POST", address, stkCallback(ids, 0, "ok", "UJ2AB12CD7", 100)); status != 200 {
+	if status, answer := call(t, "POST", callback, stkCallback(ids, 0, "ok", "UJ2AB12CD7", 100)); status != 200 {
 		t.Fatalf("the edge answered %d %v", status, answer)
 	}
 	edge.kill()
-	startEdge(callbacks, sidecars)
+	startEdge()
 	_, d = startSidecar()
 	eventually(t, "the payment", func() bool {
 		data, _ := d.session(t, "s")["data"].(map[string]any)

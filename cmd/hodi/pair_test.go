@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hodihq/hodi/client"
+	"github.com/hodihq/hodi/internal/loopback"
 	"github.com/hodihq/hodi/sync/push"
 )
 
@@ -34,7 +35,7 @@ func newPair(t *testing.T) *pair {
 
 // newPairBy is a pair whose sidecar knows the edge by the address that by says.
 func newPairBy(t *testing.T, by func(s *pair) string) *pair {
-	s := &pair{T: t, dir: t.TempDir(), callbacks: "127.0.0.1:0", sidecars: "127.0.0.1:0", url: "http://127.0.0.1:0", paid: map[string]int{}}
+	s := &pair{T: t, dir: t.TempDir(), callbacks: loopback.Address(t), sidecars: loopback.Address(t), url: "http://" + loopback.Address(t), paid: map[string]int{}}
 	s.startEdge()
 	s.known = by(s)
 	s.address = joinShop(t, s.dir, "edge", "duka", "sidecar")

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/hodihq/hodi/internal/loopback"
 )
 
 // TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
@@ -54,20 +56,15 @@ type dev struct {
 // anything is far away, unless a test is about that: on a busy machine a test may take a minute to press a button.
 var quick = []string{"--ack-delay=20ms", "--prompt-delay=20ms", "--callback-delay=50ms", "--prompt-timeout=10m", "--unknown-after=10m"}
 
-// startDev starts `hodi dev` in dir on ports that are free, or on those of a house that was there before.
+// startDev starts `hodi dev` in dir on ports of its own, or on those of a house that was there before.
 func startDev(t *testing.T, dir string, before *house, flags ...string) *dev {
 	t.Helper()
-	listen := func(address string) string {
-		if address == "" {
-			return "127.0.0.1:0"
-		}
-		return strings.TrimPrefix(address, "http://")
-	}
 	if before == nil {
-		before = &house{}
+		before = &house{Sidecar: loopback.Address(t), Edge: loopback.Address(t), Sandbox: loopback.Address(t)}
 	}
-	args := append([]string{"dev", "--json", "--data", dir, "--listen", listen(before.Sidecar),
-		"--edge-listen", listen(before.Edge), "--sandbox-listen", listen(before.Sandbox)}, flags...)
+	at := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	args := append([]string{"dev", "--json", "--data", dir, "--listen", at(before.Sidecar),
+		"--edge-listen", at(before.Edge), "--sandbox-listen", at(before.Sandbox)}, flags...)
 	d := &dev{cmd: exec.Command("hodi", args...), stderr: new(lockedBuffer)}
 	d.cmd.Stderr = d.stderr
 	stdout, err := d.cmd.StdoutPipe()

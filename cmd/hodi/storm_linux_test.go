@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/cmd/hodi/bench"
+	"github.com/hodihq/hodi/internal/loopback"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -123,7 +124,7 @@ type storm struct {
 }
 
 func newStorm(t *testing.T) *storm {
-	s := &storm{T: t, dir: t.TempDir(), callbacks: "127.0.0.1:0", sidecars: "127.0.0.1:0"}
+	s := &storm{T: t, dir: t.TempDir(), callbacks: loopback.Address(t), sidecars: loopback.Address(t)}
 	s.startEdge()
 	return s
 }
@@ -163,9 +164,8 @@ func (s *storm) calm() {
 func (s *storm) startEdge() {
 	s.Helper()
 	s.edge = startDaemon(s.T, s.dir, "edge", "--debug-listen", "127.0.0.1:0", "--data", "edge", "--listen", s.callbacks, "--tunnel-listen", s.sidecars)
-	if s.debug = s.edge.says("debug"); s.callbacks == "127.0.0.1:0" {
-		s.callbacks, s.sidecars = s.edge.says("callbacks"), s.edge.says("sidecars")
-	}
+	s.debug = s.edge.says("debug")
+	s.edge.says("sidecars") // it serves
 }
 
 func (s *storm) wantLinks(since time.Time) (all, p99 time.Duration) {

@@ -22,6 +22,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/internal/loopback"
 )
 
 // authority is an ACME server on loopback, for which every name leads to 127.0.0.1.
@@ -74,7 +75,7 @@ func startAuthority(t *testing.T, httpPort, tlsPort int) authority {
 
 func listen(t *testing.T) (net.Listener, int) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", loopback.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func listen(t *testing.T) (net.Listener, int) {
 // waitFor is for what comes by itself, on a machine however slow.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); {
+	for end := time.Now().Add(enoughTime); !done(); {
 		if time.Now().After(end) {
 			t.Fatalf("waited for %s in vain", what)
 		}
