@@ -79,6 +79,18 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// evaluated is the value of a JavaScript expression about a page that is not on its way to another.
+func evaluated[T any](p *tab, expression string) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	return v
+}
+
 // shows waits until a JavaScript expression about the page is true. A page on its way to another can be asked nothing for a
 // moment, so it is asked again.
 func (p *tab) shows(what, expression string) {
@@ -96,26 +108,30 @@ func (p *tab) shows(what, expression string) {
 		case <-tick.C:
 		case <-ctx.Done():
 			p.picture()
-			p.t.Fatalf("%s does not show %s: %v\nit shows: %s", p.name, what, err, p.text("body"))
+			p.t.Errorf("%s does not show %s: %v", p.name, what, err)
+			p.t.Fatalf("it shows: %s", p.text("body"))
 		}
 	}
 }
 
 func (p *tab) text(selector string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, patience)
-	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').trim()", selector)))
-	if err != nil {
-		p.t.Errorf("%s: %v", p.name, err)
-	}
-	return text
+	return evaluated[string](p, fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '').trim()", selector))
 }
 
+// click presses what a finger could press: it is there, lets itself be pressed, and nothing lies over it. All that is found
+// and done in one step of the page, which may draw anew, or move what is pressed, between any two.
 func (p *tab) click(selector string) {
 	p.t.Helper()
-	p.shows(selector+", ready to be pressed", fmt.Sprintf("document.querySelector(%q) && !document.querySelector(%q).disabled", selector, selector))
-	p.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	p.shows(selector+", and lets it be pressed", fmt.Sprintf(`(() => {
+		const what = document.querySelector(%q);
+		if (!what || what.disabled || !what.checkVisibility()) return false;
+		what.scrollIntoView({block: 'nearest', behavior: 'instant'});
+		const place = what.getBoundingClientRect();
+		if (!what.contains(document.elementFromPoint(place.x + place.width / 2, place.y + place.height / 2))) return false;
+		what.click();
+		return true;
+	})()`, selector))
 }
 
 // picture keeps a screenshot when $HODI_PICTURES names a folder: of a failure, or wherever a test wants one.

@@ -6,16 +6,15 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/chromedp/chromedp"
 )
 
 // These tests hold a page that was written only from the public write-up, served from an origin of its own, against
 // what that design promised and did not keep.
 
-// likeDaraja takes a moment to answer a push, as Daraja does: the page opens its socket and asks for the push in one
-// click, and only a socket that is there in time is told STK_INITIATED.
-var likeDaraja = append([]string{"--ack-delay=1500ms"}, quick[1:]...)
+// The page opens its socket and asks for the push in one click, and only a socket that is there before the push is answered
+// is told STK_INITIATED. Daraja takes a second or two. Here it takes so long that the machine may be slow, where a test is
+// about that message; in the others it does not matter which of the two is first.
+const slowDaraja = "--ack-delay=5s"
 
 type customer struct {
 	*dev
@@ -32,7 +31,7 @@ func newCustomer(t *testing.T, flags ...string) *customer {
 	site := httptest.NewServer(http.FileServer(http.Dir("testdata/writeup")))
 	t.Cleanup(site.Close)
 	return &customer{
-		dev: startDev(t, t.TempDir(), nil, append(append([]string{}, likeDaraja...), flags...)...),
+		dev: startDev(t, t.TempDir(), nil, append(append([]string{}, quick...), flags...)...),
 		t:   t, b: b, site: site.URL, id: "customer-7",
 	}
 }
@@ -66,15 +65,6 @@ func answered(p *tab) map[string]any {
 	return evaluated[map[string]any](p, `window.answer`)
 }
 
-func evaluated[T any](p *tab, script string) T {
-	p.t.Helper()
-	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](script))
-	if err != nil {
-		p.t.Fatalf("%s: %v", p.name, err)
-	}
-	return v
-}
-
 // types lists the messages that a page has received, oldest first, as "TYPE STATUS".
 func types(p *tab) string {
 	p.t.Helper()
@@ -82,7 +72,7 @@ func types(p *tab) string {
 }
 
 func TestAPageOfTheWriteUpIsPaid(t *testing.T) {
-	c := newCustomer(t)
+	c := newCustomer(t, slowDaraja)
 	p := c.open()
 	p.click("#pay")
 	statusIs(p, "Check your phone")
@@ -101,10 +91,10 @@ func TestAPageOfTheWriteUpIsPaid(t *testing.T) {
 }
 
 func TestAPageOfTheWriteUpMayPayAgainAfterACancelWithoutBeingGreetedByTheOldAnswer(t *testing.T) {
-	c := newCustomer(t)
+	c := newCustomer(t, "--ack-delay=1500ms")
 	p := c.open()
 	p.click("#pay")
-	statusIs(p, "Check your phone")
+	answered(p)
 	c.answer(t, "cancel")
 	statusIs(p, "Failed: ")
 	if strings.Contains(p.text("#status"), "Unknown") {
@@ -112,7 +102,6 @@ func TestAPageOfTheWriteUpMayPayAgainAfterACancelWithoutBeingGreetedByTheOldAnsw
 	}
 	p.do(evaluate(`window.messages.length = 0; window.answer = undefined; document.getElementById('status').textContent = ''`))
 	p.click("#pay")
-	statusIs(p, "Check your phone")
 	answered(p)
 	c.answer(t, "approve")
 	statusIs(p, "Paid, receipt ")
@@ -122,9 +111,10 @@ func TestAPageOfTheWriteUpMayPayAgainAfterACancelWithoutBeingGreetedByTheOldAnsw
 }
 
 func TestTwoTabsOfTheWriteUpBothLearnTheResult(t *testing.T) {
-	c := newCustomer(t)
+	c := newCustomer(t, slowDaraja)
 	first, second := c.open(), c.open()
 	second.do(evaluate(`window.listen()`))
+	second.shows("that it listens", `window.socket.readyState === WebSocket.OPEN`)
 	first.click("#pay")
 	statusIs(first, "Check your phone")
 	statusIs(second, "Check your phone")
@@ -138,7 +128,6 @@ func TestAResultIsPushedOnceHoweverOftenTheCallbackComes(t *testing.T) {
 	c.behave(t, map[string]string{"callback": "never_silent"})
 	p := c.open()
 	p.click("#pay")
-	statusIs(p, "Check your phone")
 	data := answered(p)
 	watching := c.open()
 	watching.do(evaluate(`window.listen()`))
@@ -164,7 +153,6 @@ func TestALateSuccessMendsAFailure(t *testing.T) {
 	c.behave(t, map[string]string{"callback": "never_silent"})
 	p := c.open()
 	p.click("#pay")
-	statusIs(p, "Check your phone")
 	data := answered(p)
 	c.webhook(stkCallback(data, 1037, "DS timeout user cannot be reached", "", 0))
 	statusIs(p, "Failed: ")
@@ -174,7 +162,7 @@ func TestALateSuccessMendsAFailure(t *testing.T) {
 }
 
 func TestACallbackThatComesBeforeItsAckIsKept(t *testing.T) {
-	c := newCustomer(t)
+	c := newCustomer(t, "--ack-delay=1500ms")
 	c.behave(t, map[string]string{"callback": "before_ack", "auto": "approve"})
 	p := c.open()
 	p.click("#pay")
@@ -185,7 +173,6 @@ func TestNothingThatIsNotAResultMarksAPayment(t *testing.T) {
 	c := newCustomer(t)
 	p := c.open()
 	p.click("#pay")
-	statusIs(p, "Check your phone")
 	data := answered(p)
 	for _, body := range []string{`{}`, ``, `null`, `[]`, `{"Body":{"stkCallback":{}}}`, `not json`, `{"Body":{"stkCallback":{"ResultCode":0}}}`} {
 		c.webhook(body)
@@ -206,11 +193,10 @@ func TestAResultSurvivesAPowerCutBetweenCallbackAndReconnect(t *testing.T) {
 	site := httptest.NewServer(http.FileServer(http.Dir("testdata/writeup")))
 	t.Cleanup(site.Close)
 	dir := t.TempDir()
-	c := &customer{dev: startDev(t, dir, nil, likeDaraja...), t: t, b: b, site: site.URL, id: "customer-8"}
+	c := &customer{dev: startDev(t, dir, nil, quick...), t: t, b: b, site: site.URL, id: "customer-8"}
 	c.behave(t, map[string]string{"callback": "never_silent"})
 	p := c.open()
 	p.click("#pay")
-	statusIs(p, "Check your phone")
 	data := answered(p)
 
 	// Once through the edge and once through the write-up's own route: a 200 is a promise either way.
@@ -219,7 +205,7 @@ func TestAResultSurvivesAPowerCutBetweenCallbackAndReconnect(t *testing.T) {
 		t.Fatalf("the edge answered %d %v", status, answer)
 	}
 	c.kill(t)
-	c.dev = startDev(t, dir, &c.house, likeDaraja...)
+	c.dev = startDev(t, dir, &c.house, quick...)
 	p.do(evaluate(`window.listen()`))
 	statusIs(p, "Paid, receipt UJ2AB12CD6")
 
@@ -228,10 +214,9 @@ func TestAResultSurvivesAPowerCutBetweenCallbackAndReconnect(t *testing.T) {
 	c.freePhone(t) // the prompt of before may still be on it
 	second := c.open()
 	second.click("#pay")
-	statusIs(second, "Check your phone")
 	c.webhook(stkCallback(answered(second), 2001, "The initiator information is invalid.", "", 0))
 	c.kill(t)
-	c.dev = startDev(t, dir, &c.house, likeDaraja...)
+	c.dev = startDev(t, dir, &c.house, quick...)
 	second.do(evaluate(`window.messages.length = 0; window.listen()`))
 	second.shows("the replayed completion", `window.messages.some(m => m.type === 'PAYMENT_COMPLETED' && m.replay && m.data.status === 'FAILED')`)
 }
