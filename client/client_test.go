@@ -433,8 +433,7 @@ func TestOverRealSockets(t *testing.T) {
 	defer server.Close()
 	c := client.New(server.URL, client.WithKey("key"))
 	sub, session := all(t, c, ""), one(t, c, "order-1", id(20))
-	for range 2 {
-		k := s.turn()
+	for _, k := range []*turn{s.turn(), s.turn()} { // both are here before one is sent away, and comes back
 		if strings.HasPrefix(k.url, "/events") {
 			k.send(event(8), event(9))
 			sub.want(8, 9)

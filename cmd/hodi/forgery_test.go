@@ -219,6 +219,7 @@ func TestALargePaymentCountsWhenSafaricomIsAskedToo(t *testing.T) {
 	s.answer(t, "approve")
 	eventually(t, "the small one", func() bool { return s.state(small)["status"] == "SUCCESS" })
 	for _, line := range []string{"Daraja is asked before it counts", "Daraja was asked and told the result"} {
+		eventually(t, "the log to say that "+line, func() bool { return strings.Contains(s.log.String(), line) })
 		if n := strings.Count(s.log.String(), line); n != 1 {
 			t.Errorf("the log says %d times that %q, want it of the large one alone", n, line)
 		}

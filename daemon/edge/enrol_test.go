@@ -27,7 +27,7 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-const enoughTime = time.Minute // for whatever is to succeed
+const enoughTime = 5 * time.Minute // for whatever is to succeed
 
 func (w *world) invite(endpoint string, life time.Duration) edge.Invitation {
 	w.Helper()
@@ -218,8 +218,16 @@ func TestWhoStandsBetweenAShopAndItsEdgeLearnsNoSecret(t *testing.T) {
 	w, between := start(t, edge.Config{}), start(t, edge.Config{})
 	i := w.invite("kiosk", 0)
 	for _, address := range []string{between.udp, between.http} {
-		_, _, err := w.join(i.Code, func(c *sidecar.JoinConfig) { c.Edge, c.Timeout = address, 3*time.Second })
-		if err == nil || !strings.Contains(err.Error(), "this is not the edge that the join code is of") {
+		join := func(timeout time.Duration) error { // who has met a stranger tries for as long as it may
+			_, _, err := w.join(i.Code, func(c *sidecar.JoinConfig) { c.Edge, c.Timeout = address, timeout })
+			return err
+		}
+		const words = "this is not the edge that the join code is of"
+		err := join(2 * time.Second)
+		if err != nil && !strings.Contains(err.Error(), words) { // so busy a machine has not come to the end of a handshake
+			err = join(time.Minute)
+		}
+		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("joined by way of another: %v", err)
 		}
 	}
