@@ -146,6 +146,27 @@ func TestADoubtThatNobodyCanAskAboutSaysSo(t *testing.T) {
 	}
 }
 
+// TestADoubtIsAskedAboutOnceThatCanBe: Daraja has refused, something is said that is not believed, and then Daraja's ids come
+// after all. Only with them can Daraja be asked, and whoever was told that nobody can is told otherwise.
+func TestADoubtIsAskedAboutOnceThatCanBe(t *testing.T) {
+	s := open(t)
+	s.open("a", 100_00)
+	p := s.begin(request("a"))
+	if _, err := s.Refused(context.Background(), p.ID, daraja.OutcomeRejected, "500.003.02", "busy"); err != nil {
+		t.Fatal(err)
+	}
+	s.comes(s.Ref(p.ID), success(p, "1.00", newReceipt))
+	s.wantPayment(p.ID, push.Failed, "", correlate.DoubtSuspect)
+	s.wantSentence(p.ID, daraja.SentenceDoubtedUnasked())
+	s.published = nil
+	s.accept(p)
+	s.wantSentence(p.ID, daraja.SentenceDoubted())
+	s.wantEvents("PAYMENT_UPDATE FAILED rejected")
+	if due := s.due(); len(due) != 1 || due[0] != p.ID {
+		t.Errorf("due are %v, want the payment", due)
+	}
+}
+
 func TestALetterOfAnotherDayIsAFlagWhereARefSpeaksForIt(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")

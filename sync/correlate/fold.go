@@ -59,8 +59,18 @@ const (
 //   - Nothing that is not believed changes a status. It leaves a doubt, until there is a result.
 //   - While a success is held, no failure counts; what releases it is an answer that agrees, or a person.
 //   - A person may decide what is open or has failed, and can only add to SUCCESS.
+//   - A payment in doubt that comes by its ids can be asked about from then on, and its sentence says so.
 func fold(p Payment, f fact) (next Payment, changed bool, event string) {
 	learnt := learnIDs(&p, f)
+	next, changed, event = foldFact(p, f, learnt)
+	if learnt && next.Doubt != "" && next.Status != push.Success && event == "" {
+		next.askAt = soonest(next, f.at)
+		return next, true, push.PaymentUpdate
+	}
+	return next, changed, event
+}
+
+func foldFact(p Payment, f fact, learnt bool) (next Payment, changed bool, event string) {
 	switch f.kind {
 	case factAccepted:
 		if !learnt {
