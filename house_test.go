@@ -13,12 +13,12 @@ const module = "github.com/hodihq/hodi/"
 // Data flows one way because of this table: an arrow that is added here is a decision about the whole.
 var mayImport = map[string][]string{
 	"cmd/hodi":       {"..."},
-	"cmd/chaos":      {"client"},                                                  // a judge from outside: it knows no more of Hodi than an app does
-	"cmd/hodi/bench": {"sync/correlate", "tunnel", "tunnel/enrol", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
-	"daemon/console": {},                                                          // the operator's socket, the same in both daemons
-	"daemon/backup":  {"daemon/salvage"},                                          // how a name is made durable
-	"daemon/salvage": {},                                                          // what both daemons do when a disk has failed their database
-	"daemon/secret":  {},                                                          // one rule for every file that nobody else may read
+	"cmd/chaos":      {"client"},                                                                 // a judge from outside: it knows no more of Hodi than an app does
+	"cmd/hodi/bench": {"sync/correlate", "sync/daraja", "tunnel", "tunnel/enrol", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
+	"daemon/console": {},                                                                         // the operator's socket, the same in both daemons
+	"daemon/backup":  {"daemon/salvage"},                                                         // how a name is made durable
+	"daemon/salvage": {},                                                                         // what both daemons do when a disk has failed their database
+	"daemon/secret":  {},                                                                         // one rule for every file that nobody else may read
 	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "systemd"},
 	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},

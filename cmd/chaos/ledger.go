@@ -484,7 +484,14 @@ func parseCursor(s string) (epoch, seq uint64, err error) {
 	return 0, 0, fmt.Errorf("chaos: %q is not a cursor", s)
 }
 
-// receiptOf is the receipt of a payment, should it be paid.
+// receiptOf is the receipt of a payment, should it be paid. It begins with its date, as all of them do: the year as a letter
+// (2026 is U), the month as one from A, the day as 1 to 9 and then A to V.
 func receiptOf(payment uint32) string {
-	return "UJ2" + strings.ToUpper(strconv.FormatUint(uint64(payment)+36*36*36*36*36*36, 36)) // of 2 October 2026, as callbacks say
+	year, month, day := today.Date()
+	date := string([]byte{"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[(year-2006)%26], "ABCDEFGHIJKL"[month-1], "123456789ABCDEFGHIJKLMNOPQRSTUV"[day-1]})
+	return date + strings.ToUpper(strconv.FormatUint(uint64(payment)+36*36*36*36*36*36, 36))
 }
+
+// today is the day of all that is paid in a run, in Nairobi: that on which the run began, so that over midnight too a payment
+// keeps its receipt.
+var today = time.Now().In(time.FixedZone("EAT", 3*60*60))

@@ -130,8 +130,8 @@ func successBody(rng *rand.Rand, payment uint32, amount int) []byte {
 	}
 	return fmt.Appendf(nil, `{"Body":{"stkCallback":{"MerchantRequestID":%q,"CheckoutRequestID":%q,"ResultCode":%s,`+
 		`"ResultDesc":"The service request is processed successfully.","CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d%s},`+
-		`{"Name":"MpesaReceiptNumber","Value":%q},%s{"Name":"TransactionDate","Value":20261002181723},{"Name":"PhoneNumber","Value":%s}]}}}}`,
-		merchant(payment), checkout(payment), result, amount, decimals, receiptOf(payment), balance, phone)
+		`{"Name":"MpesaReceiptNumber","Value":%q},%s{"Name":"TransactionDate","Value":%s},{"Name":"PhoneNumber","Value":%s}]}}}}`,
+		merchant(payment), checkout(payment), result, amount, decimals, receiptOf(payment), balance, today.Format("20060102150405"), phone)
 }
 
 func failureBody(rng *rand.Rand, payment uint32, c code) []byte {
@@ -155,5 +155,6 @@ func strangeBody(rng *rand.Rand) []byte {
 }
 
 func noticeBody(payment uint32, amount int) []byte {
-	return fmt.Appendf(nil, `{"TransactionType":"Pay Bill","TransID":%q,"TransTime":"20261002181723","TransAmount":"%d","BusinessShortCode":"600638"}`, receiptOf(payment), amount)
+	return fmt.Appendf(nil, `{"TransactionType":"Pay Bill","TransID":%q,"TransTime":%q,"TransAmount":"%d","BusinessShortCode":"600638"}`,
+		receiptOf(payment), today.Format("20060102150405"), amount)
 }

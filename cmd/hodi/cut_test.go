@@ -134,7 +134,7 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 
 		callback := func(i int) {
 			t.Helper()
-			post(endpoint.Callback, stkCallback(ids(i), 0, "The service request is processed successfully.", fmt.Sprintf("UJ2AB%05d", i), 100), 200)
+			post(endpoint.Callback, stkCallback(ids(i), 0, "The service request is processed successfully.", fmt.Sprintf(today+"AB%05d", i), 100), 200)
 		}
 		for i := range 30 {
 			callback(i)

@@ -45,7 +45,7 @@ func TestACallbackPostedByHandFreesThePhone(t *testing.T) {
 		if data["status"] != "PENDING" || data["attempt"] != float64(i+1) {
 			t.Fatalf("initiate answered %v", data)
 		}
-		if status, answer := call(t, "POST", d.Callback, stkCallback(data, code, "by hand", "UJ2AB12CD"+string(rune('1'+i)), 100)); status != 200 {
+		if status, answer := call(t, "POST", d.Callback, stkCallback(data, code, "by hand", today+"AB12CD"+string(rune('1'+i)), 100)); status != 200 {
 			t.Fatalf("the edge answered %d %v", status, answer)
 		}
 		eventually(t, "the result", func() bool {
@@ -212,7 +212,7 @@ func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
 
 	sidecar.kill()
 	ids := map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}
-	if status, answer := call(t, "POST", callback, stkCallback(ids, 0, "ok", "UJ2AB12CD7", 100)); status != 200 {
+	if status, answer := call(t, "POST", callback, stkCallback(ids, 0, "ok", today+"AB12CD7", 100)); status != 200 {
 		t.Fatalf("the edge answered %d %v", status, answer)
 	}
 	edge.kill()
@@ -220,7 +220,7 @@ func TestWhatWasAnswered200SurvivesTheDeathOfBothEnds(t *testing.T) {
 	_, d = startSidecar()
 	eventually(t, "the payment", func() bool {
 		data, _ := d.session(t, "s")["data"].(map[string]any)
-		return data["status"] == "SUCCESS" && data["mpesaReceiptNumber"] == "UJ2AB12CD7"
+		return data["status"] == "SUCCESS" && data["mpesaReceiptNumber"] == today+"AB12CD7"
 	})
 }
 

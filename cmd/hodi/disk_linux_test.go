@@ -31,7 +31,7 @@ func TestAShopWhoseDiskIsFullMissesNothing(t *testing.T) {
 		for range n {
 			posted++
 			ids := map[string]any{"merchantRequestId": fmt.Sprintf("m-%d", posted), "checkoutRequestId": fmt.Sprintf("ws_CO_%d", posted)}
-			body := stkCallback(ids, 0, strings.Repeat("x", 10_000), fmt.Sprintf("UJ2AB%05d", posted), 100)
+			body := stkCallback(ids, 0, strings.Repeat("x", 10_000), fmt.Sprintf(today+"AB%05d", posted), 100)
 			if status, answer := call(t, "POST", d.Callback, body); status != 200 {
 				t.Fatalf("the edge, whose disk has room, answers %d %v", status, answer)
 			}

@@ -139,25 +139,25 @@ func TestThePayerCannotForgeHisOwnPayment(t *testing.T) {
 		status        int
 	}{
 		// What he can do.
-		{s.edge + "/c/" + zeros, success(100, "UJ2AB12CD1"), 404},
-		{s.edge + "/c/" + session, success(100, "UJ2AB12CD1"), 404},
-		{s.edge + "/c/" + payment + "/" + payment + zeros, success(100, "UJ2AB12CD1"), 404},
-		{s.edge + "/c/", success(100, "UJ2AB12CD1"), 404},
-		{page + "/webhook", success(100, "UJ2AB12CD1"), 404},
-		{page, success(100, "UJ2AB12CD1"), 405},
-		{s.sidecar + "/c/" + key, success(100, "UJ2AB12CD1"), 404},
-		{s.sidecar + "/c/" + key + "/" + payment, success(100, "UJ2AB12CD1"), 404},
+		{s.edge + "/c/" + zeros, success(100, today+"AB12CD1"), 404},
+		{s.edge + "/c/" + session, success(100, today+"AB12CD1"), 404},
+		{s.edge + "/c/" + payment + "/" + payment + zeros, success(100, today+"AB12CD1"), 404},
+		{s.edge + "/c/", success(100, today+"AB12CD1"), 404},
+		{page + "/webhook", success(100, today+"AB12CD1"), 404},
+		{page, success(100, today+"AB12CD1"), 405},
+		{s.sidecar + "/c/" + key, success(100, today+"AB12CD1"), 404},
+		{s.sidecar + "/c/" + key + "/" + payment, success(100, today+"AB12CD1"), 404},
 		// And with the address of the endpoint, or of another shop's.
-		{s.base, success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/", success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/" + session, success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/" + payment, success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/" + payment + zeros, success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/" + payment + payment, success(100, "UJ2AB12CD1"), 200},
-		{s.base + "/" + zeros + zeros, success(100, "UJ2AB12CD1"), 200},
-		{s.base, success(1, "UJ2AB12CD1"), 200},
-		{s.rival, success(100, "UJ2AB12CD1"), 200},
-		{s.rival + "/" + payment + zeros, success(100, "UJ2AB12CD1"), 200},
+		{s.base, success(100, today+"AB12CD1"), 200},
+		{s.base + "/", success(100, today+"AB12CD1"), 200},
+		{s.base + "/" + session, success(100, today+"AB12CD1"), 200},
+		{s.base + "/" + payment, success(100, today+"AB12CD1"), 200},
+		{s.base + "/" + payment + zeros, success(100, today+"AB12CD1"), 200},
+		{s.base + "/" + payment + payment, success(100, today+"AB12CD1"), 200},
+		{s.base + "/" + zeros + zeros, success(100, today+"AB12CD1"), 200},
+		{s.base, success(1, today+"AB12CD1"), 200},
+		{s.rival, success(100, today+"AB12CD1"), 200},
+		{s.rival + "/" + payment + zeros, success(100, today+"AB12CD1"), 200},
 	} {
 		if status, answer := call(t, "POST", f.address, f.body); status != f.status {
 			t.Errorf("POST %s is answered %d %v, want %d", strings.ReplaceAll(f.address, key, "KEY"), status, answer, f.status)
@@ -196,7 +196,7 @@ func TestThePayerCannotForgeHisOwnPayment(t *testing.T) {
 	if out := s.hodi("payments", "doubtful"); !strings.Contains(out, "No payment is in doubt") {
 		t.Errorf("hodi payments doubtful says\n%s", out)
 	}
-	if out := s.hodi("payments", "confirm", payment, "--reason", "it was on the other statement", "--receipt", "UJ2AB12CD9"); !strings.Contains(out, "is SUCCESS") {
+	if out := s.hodi("payments", "confirm", payment, "--reason", "it was on the other statement", "--receipt", today+"AB12CD9"); !strings.Contains(out, "is SUCCESS") {
 		t.Errorf("hodi payments confirm says\n%s", out)
 	}
 	if out := s.hodi("audit"); !strings.Contains(out, "payment denied") || !strings.Contains(out, "it was on the other statement") {

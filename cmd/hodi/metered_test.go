@@ -105,7 +105,7 @@ func TestAMeteredSidecarIsLivelyWhileAPaymentIsPending(t *testing.T) {
 			t.Errorf("%d packets in the minute after a payment began", n)
 		}
 		register(2)
-		post(endpoint.Callback, stkCallback(map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}, 0, "ok", "UJ2AB00001", 100), 200)
+		post(endpoint.Callback, stkCallback(map[string]any{"merchantRequestId": "m-1", "checkoutRequestId": "ws_CO_1"}, 0, "ok", today+"AB00001", 100), 200)
 		if n := in(time.Minute); n < 80 {
 			t.Errorf("%d packets in a minute, with one of two payments pending", n)
 		}

@@ -93,7 +93,7 @@ func TestTheTillAsksWhetherACustomerHasPaidTwice(t *testing.T) {
 	s.typePIN("2580")
 	s.tillIs("SUCCESS")
 	data := s.session(t, "sale-twice")["data"].(map[string]any)
-	if status, answer := call(t, "POST", s.Callback, stkCallback(data, 0, "ok", "UJ2AB12CD8", 1234)); status != 200 {
+	if status, answer := call(t, "POST", s.Callback, stkCallback(data, 0, "ok", today+"AB12CD8", 1234)); status != 200 {
 		t.Fatalf("the edge answered %d %v", status, answer)
 	}
 	s.till.shows("the doubt", `document.querySelector('[data-testid=newest]')?.dataset.doubt === 'paid_twice'`)

@@ -148,7 +148,7 @@ func (s *pair) post(from, to int) {
 	s.Helper()
 	for i := from; i < to; i++ {
 		ids := map[string]any{"merchantRequestId": fmt.Sprintf("m-%d", i), "checkoutRequestId": fmt.Sprintf("ws_CO_%d", i)}
-		if status, answer := call(s.T, "POST", s.address, stkCallback(ids, 0, "ok", fmt.Sprintf("UJ2AB%05d", i), 100)); status != 200 {
+		if status, answer := call(s.T, "POST", s.address, stkCallback(ids, 0, "ok", fmt.Sprintf(today+"AB%05d", i), 100)); status != 200 {
 			s.Fatalf("the edge answered %d %v", status, answer)
 		}
 	}
@@ -161,7 +161,7 @@ func (s *pair) wantPaid(from, to int) {
 		eventually(s.T, fmt.Sprintf("payment %d", i), func() bool {
 			_, message := call(s.T, "GET", fmt.Sprintf("%s/sessions/s%d", s.url, i), nil)
 			data, _ := message["data"].(map[string]any)
-			return data["status"] == "SUCCESS" && data["mpesaReceiptNumber"] == fmt.Sprintf("UJ2AB%05d", i)
+			return data["status"] == "SUCCESS" && data["mpesaReceiptNumber"] == fmt.Sprintf(today+"AB%05d", i)
 		})
 	}
 }

@@ -134,7 +134,7 @@ func record(t *testing.T, dir string, payments int) recording {
 			if status, answer := call(t, "POST", at.Sidecar+"/payments", body); status != 201 {
 				t.Fatalf("a payment is answered %d %v", status, answer)
 			}
-			receipt := fmt.Sprintf("UJ2AB%05d", n)
+			receipt := fmt.Sprintf(today+"AB%05d", n)
 			post := func() {
 				if status, answer := call(t, "POST", at.Callback, stkCallback(ids, 0, "Paid.", receipt, 100)); status != 200 {
 					t.Errorf("a callback is answered %d %v", status, answer)

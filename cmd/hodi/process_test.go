@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/hodihq/hodi/internal/loopback"
+	"github.com/hodihq/hodi/sync/daraja"
 )
 
 // TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
@@ -288,12 +289,20 @@ func stkCallback(data map[string]any, code any, description, receipt string, amo
 	metadata := ""
 	if code == 0 {
 		metadata = fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":%q},`+
-			`{"Name":"Balance"},{"Name":"TransactionDate","Value":20261002181723},{"Name":"PhoneNumber","Value":%s}]}`, amount, receipt, testPhone)
+			`{"Name":"Balance"},{"Name":"TransactionDate","Value":%s},{"Name":"PhoneNumber","Value":%s}]}`, amount, receipt, moment, testPhone)
 	}
 	encoded, _ := json.Marshal(code)
 	return fmt.Sprintf(`{"Body":{"stkCallback":{"MerchantRequestID":%q,"CheckoutRequestID":%q,"ResultCode":%s,"ResultDesc":%q%s}}}`,
 		data["merchantRequestId"], data["checkoutRequestId"], encoded, description, metadata)
 }
+
+// today is how receipts of today begin, and moment a TransactionDate: of when the tests began, so that both stay the same over
+// midnight.
+var (
+	began  = time.Now().In(daraja.Nairobi)
+	today  = daraja.ReceiptPrefix(began)
+	moment = began.Format("20060102150405")
+)
 
 type lockedBuffer struct {
 	mu sync.Mutex

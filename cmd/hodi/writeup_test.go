@@ -133,16 +133,16 @@ func TestAResultIsPushedOnceHoweverOftenTheCallbackComes(t *testing.T) {
 	watching.do(evaluate(`window.listen()`))
 	watching.shows("the snapshot", `window.messages.length > 0`)
 
-	success := stkCallback(data, 0, "The service request is processed successfully.", "UJ2AB12CD3", 100)
+	success := stkCallback(data, 0, "The service request is processed successfully.", today+"AB12CD3", 100)
 	c.webhook(success)
-	statusIs(p, "Paid, receipt UJ2AB12CD3")
+	statusIs(p, "Paid, receipt "+today+"AB12CD3")
 	c.webhook(success)
 	c.webhook(success)
 	c.webhook(stkCallback(data, 1032, "Request cancelled by user", "", 0))
-	if state := c.session(t, c.id); state["data"].(map[string]any)["status"] != "SUCCESS" || state["data"].(map[string]any)["mpesaReceiptNumber"] != "UJ2AB12CD3" {
+	if state := c.session(t, c.id); state["data"].(map[string]any)["status"] != "SUCCESS" || state["data"].(map[string]any)["mpesaReceiptNumber"] != today+"AB12CD3" {
 		t.Errorf("after a contradicting callback the session is %v", state)
 	}
-	statusIs(watching, "Paid, receipt UJ2AB12CD3")
+	statusIs(watching, "Paid, receipt "+today+"AB12CD3")
 	if got, want := types(watching), "PAYMENT_UPDATE PENDING, PAYMENT_COMPLETED SUCCESS"; got != want {
 		t.Errorf("the watching page received %s, want %s", got, want)
 	}
@@ -156,9 +156,9 @@ func TestALateSuccessMendsAFailure(t *testing.T) {
 	data := answered(p)
 	c.webhook(stkCallback(data, 1037, "DS timeout user cannot be reached", "", 0))
 	statusIs(p, "Failed: ")
-	c.webhook(stkCallback(data, 0, "The service request is processed successfully.", "UJ2AB12CD4", 100))
+	c.webhook(stkCallback(data, 0, "The service request is processed successfully.", today+"AB12CD4", 100))
 	p.do(evaluate(`window.listen()`))
-	statusIs(p, "Paid, receipt UJ2AB12CD4")
+	statusIs(p, "Paid, receipt "+today+"AB12CD4")
 }
 
 func TestACallbackThatComesBeforeItsAckIsKept(t *testing.T) {
@@ -178,7 +178,7 @@ func TestNothingThatIsNotAResultMarksAPayment(t *testing.T) {
 		c.webhook(body)
 	}
 	stranger := map[string]any{"merchantRequestId": "0000-0000-0", "checkoutRequestId": data["checkoutRequestId"]}
-	c.webhook(stkCallback(stranger, 0, "The service request is processed successfully.", "UJ2AB12CD5", 100))
+	c.webhook(stkCallback(stranger, 0, "The service request is processed successfully.", today+"AB12CD5", 100))
 	if state := c.session(t, c.id); state["data"].(map[string]any)["status"] != "PENDING" {
 		t.Errorf("the session is %v, want it still PENDING", state)
 	}
@@ -200,14 +200,14 @@ func TestAResultSurvivesAPowerCutBetweenCallbackAndReconnect(t *testing.T) {
 	data := answered(p)
 
 	// Once through the edge and once through the write-up's own route: a 200 is a promise either way.
-	status, answer := call(t, "POST", c.Callback, stkCallback(data, 0, "The service request is processed successfully.", "UJ2AB12CD6", 100))
+	status, answer := call(t, "POST", c.Callback, stkCallback(data, 0, "The service request is processed successfully.", today+"AB12CD6", 100))
 	if status != 200 {
 		t.Fatalf("the edge answered %d %v", status, answer)
 	}
 	c.kill(t)
 	c.dev = startDev(t, dir, &c.house, quick...)
 	p.do(evaluate(`window.listen()`))
-	statusIs(p, "Paid, receipt UJ2AB12CD6")
+	statusIs(p, "Paid, receipt "+today+"AB12CD6")
 
 	c.id = "customer-9"
 	c.behave(t, map[string]string{"callback": "never_silent"})

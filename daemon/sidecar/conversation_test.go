@@ -30,7 +30,7 @@ func TestThePageOfTheWriteUpHearsThatItIsPaid(t *testing.T) {
 	}
 	s.hook("customer-7", paid(1, 100))
 	m = page.next(push.PaymentCompleted, push.Success)
-	if !m.Final || m.Replay || m.Data.MpesaReceiptNumber != "TIL7XK4101" || m.Data.ResultCode != "0" || m.Data.CompletedAt.IsZero() || m.Data.Reason == "" {
+	if !m.Final || m.Replay || m.Data.MpesaReceiptNumber != receiptDay+"7XK4101" || m.Data.ResultCode != "0" || m.Data.CompletedAt.IsZero() || m.Data.Reason == "" {
 		t.Errorf("PAYMENT_COMPLETED is %+v", m)
 	}
 	if m.Data.PhoneNumber != "254708***149" {

@@ -48,7 +48,7 @@ func TestAPersonDecidesWhatNobodyElseCanTell(t *testing.T) {
 	s.want(s.do("GET", "/payments?doubt=maybe", "", auth...), 400, "bad-request")
 
 	// Neither the app nor a page decides.
-	body := map[string]string{"reason": "it is on the statement", "receipt": "TIL7XK4101"}
+	body := map[string]string{"reason": "it is on the statement", "receipt": receiptDay + "7XK4101"}
 	for _, route := range []string{"/payments/" + payment + "/confirm", "/payments/" + payment + "/deny", "/keys"} {
 		s.want(s.do("POST", route, `{"reason":"r"}`, auth...), 404, "not-found")
 	}
@@ -62,7 +62,7 @@ func TestAPersonDecidesWhatNobodyElseCanTell(t *testing.T) {
 	if err := s.operate("POST", "/payments/"+payment+"/confirm", body, &now); err != nil {
 		t.Fatal(err)
 	}
-	if now.Status != push.Success || now.MpesaReceiptNumber != "TIL7XK4101" || now.DecidedBy != "ann" || now.Doubt != "" {
+	if now.Status != push.Success || now.MpesaReceiptNumber != receiptDay+"7XK4101" || now.DecidedBy != "ann" || now.Doubt != "" {
 		t.Errorf("confirmed it is %+v", now)
 	}
 	m := page.next(push.PaymentCompleted, push.Success)
@@ -83,7 +83,7 @@ func TestAPersonDecidesWhatNobodyElseCanTell(t *testing.T) {
 	}
 	want := []string{
 		"sidecar, callback not believed, " + payment + ", its payment is settled only through the address that was made for it",
-		"ann, payment confirmed, " + payment + ", it was PENDING and in doubt (suspect), receipt TIL7XK4101: it is on the statement",
+		"ann, payment confirmed, " + payment + ", it was PENDING and in doubt (suspect), receipt " + receiptDay + "7XK4101: it is on the statement",
 		"ann, payment denied, " + d.PaymentID + ", it was PENDING: not on the statement",
 	}
 	if got := s.audit(); !slices.Equal(got, want) {

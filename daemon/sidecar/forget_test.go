@@ -82,7 +82,7 @@ func TestACustomerIsForgottenByNumberOrPayment(t *testing.T) {
 		t.Errorf("the audit is %q", got)
 	}
 	for _, name := range []string{"sidecar.db", "sidecar.db-wal"} {
-		if b, err := os.ReadFile(filepath.Join(s.dir, name)); err != nil || strings.Contains(string(b), "TIL7XK4101\"},{\"Name\":\"TransactionDate\"") {
+		if b, err := os.ReadFile(filepath.Join(s.dir, name)); err != nil || strings.Contains(string(b), receiptDay+"7XK4101\"},{\"Name\":\"TransactionDate\"") {
 			t.Errorf("%s holds what a callback said, or %v", name, err)
 		}
 	}

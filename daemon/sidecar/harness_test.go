@@ -288,8 +288,17 @@ func webhook(n int, code any, metadata string) string {
 }
 
 func paid(n, shillings int) string {
-	return webhook(n, 0, fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":"TIL7XK41%02d"},{"Name":"TransactionDate","Value":20250921110452},{"Name":"PhoneNumber","Value":%s}]}`, shillings, n, phone))
+	return webhook(n, 0, fmt.Sprintf(`,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":%d.00},{"Name":"MpesaReceiptNumber","Value":"%s7XK41%02d"},{"Name":"TransactionDate","Value":%s},{"Name":"PhoneNumber","Value":%s}]}`, shillings, receiptDay, n, moment, phone))
 }
+
+// receiptDay is how receipts of today begin, and moment a TransactionDate: of when the tests began, so that both stay the same
+// over midnight, and where a test has a clock of its own.
+var (
+	receiptDay = daraja.ReceiptPrefix(startOfTests)
+	moment     = startOfTests.Format("20060102150405")
+
+	startOfTests = time.Now().In(daraja.Nairobi)
+)
 
 func cancelled(n int) string { return webhook(n, 1032, "") }
 

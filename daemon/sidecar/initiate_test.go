@@ -413,7 +413,7 @@ func TestPaymentsAreListedAndFound(t *testing.T) {
 		s.want(s.do("GET", "/payments?"+query, ""), 400, "bad-request")
 	}
 	for body, want := range map[string]int{
-		`{"receipt":"TIL7XK4101"}`: 1, `{"receipt":"til7xk4101 "}`: 1, `{"checkoutRequestId":"ws_CO_2"}`: 1,
+		`{"receipt":"` + receiptDay + `7XK4101"}`: 1, `{"receipt":"` + strings.ToLower(receiptDay) + `7xk4101 "}`: 1, `{"checkoutRequestId":"ws_CO_2"}`: 1,
 		`{"phoneNumber":"0700 000 003"}`: 1, `{"receipt":"NOPE"}`: 0,
 	} {
 		s.do("POST", "/payments/search", body).into(t, &list)

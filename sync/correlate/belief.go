@@ -148,7 +148,7 @@ func (x *tx) judgeRestored(id string, c daraja.Callback, from post) (verdict, er
 //
 //	from an address that the edge was told not to believe      suspect, whatever it says
 //	a success of another amount than was asked for, or of none suspect (but in development)
-//	a success whose receipt is of another day                  suspect, if no ref speaks for it or its source is unknown
+//	a success whose receipt is of another day: see misdate     suspect, if no ref speaks for it or its source is unknown
 //	a success whose receipt is another payment's               suspect
 //	a second success, with another receipt                     suspect: paid twice?
 //	a success above the limit of its shortcode, or of no       held, until Daraja was asked
@@ -161,11 +161,7 @@ func (x *tx) weigh(v verdict, from post) (verdict, error) {
 	if daraja.OutcomeOf(c.ResultCode) != daraja.OutcomePaid {
 		return v, nil
 	}
-	at := c.Completed
-	if at.IsZero() {
-		at = from.received
-	}
-	v.misdate = c.Receipt != "" && !daraja.ReceiptDated(c.Receipt, at)
+	v.misdate = c.Receipt != "" && misdate(c.Receipt, c.Completed, from.received)
 	if p == nil {
 		p = new(Payment)
 	}
@@ -203,6 +199,16 @@ func (x *tx) weigh(v verdict, from post) (verdict, error) {
 	}
 	return v, nil
 }
+
+// misdate reports whether the letters of a receipt are of another day than the callback says, or than the edge received it
+// on: who replays an old receipt with its own old date has only the first right. A day is let pass, as clocks and midnights
+// differ. An edge whose clock stands before there was any Hodi has lost it, and only what the callback says counts then; by
+// any other clock that is wrong all of them are of another day, so that those which no ref speaks for wait for the query.
+func misdate(receipt string, said, received time.Time) bool {
+	return !said.IsZero() && !daraja.ReceiptDated(receipt, said) || received.Year() >= firstYear && !daraja.ReceiptDated(receipt, received)
+}
+
+const firstYear = 2026 // of Hodi
 
 // limit is the amount above which a success of a shortcode does not count before Daraja was asked. Where the shortcode is
 // not known, the least of all is as good a guess as any, and the safe one.

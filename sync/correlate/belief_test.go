@@ -189,6 +189,56 @@ func TestALetterOfAnotherDayIsAFlagWhereARefSpeaksForIt(t *testing.T) {
 	s.wantPayment(q.ID, push.Success, newReceipt, "")
 }
 
+// TestAnOldReceiptIsOldWheneverItIsToldOf: the letters are held against the time at which the edge received it, so neither a
+// backlog nor the time at which its payment is registered matters; and not against a clock that has lost it.
+func TestAnOldReceiptIsOldWheneverItIsToldOf(t *testing.T) {
+	s := open(t)
+	week := began.AddDate(0, 0, -7)
+	genuine := func(session string) string {
+		return ofDate(week.Format("20060102150405"), success(p0(session), "100.00", daraja.ReceiptPrefix(week)+strings.ToUpper(session)))
+	}
+	for _, c := range []struct {
+		session  string
+		received time.Time
+		misdated bool
+	}{
+		{"AAAAAAA", week, false}, // delivered a week late
+		{"BBBBBBB", week.Add(30 * time.Hour), false},
+		{"CCCCCCC", week.Add(-30 * time.Hour), false},
+		{"DDDDDDD", week.Add(49 * time.Hour), true},
+		{"EEEEEEE", week.Add(-49 * time.Hour), true},
+		{"FFFFFFF", began, true},
+		{"GGGGGGG", time.Unix(0, 0), false}, // the edge's battery is dead
+		{"HHHHHHH", began.AddDate(3, 0, 0), true},
+	} {
+		s.register(c.session, p0(c.session))
+		state := "applied"
+		if c.misdated {
+			state = "suspect"
+		}
+		e := s.entry("", genuine(c.session))
+		e.Received = c.received
+		if cb := s.apply(e); cb.State != state || cb.Misdated != c.misdated {
+			t.Errorf("received %s, a callback of %s is %s (%s)", c.received.Format(time.DateTime), week.Format(time.DateTime), cb.State, cb.Error)
+		}
+
+		// And one that has to wait for its payment.
+		parked := "x" + c.session[1:]
+		e = s.entry("", genuine(parked))
+		e.Received = c.received
+		s.wantState(s.apply(e), "unmatched")
+		if p := s.register(parked, p0(parked)); (p.Status == push.Success) == c.misdated || (p.Doubt != "") != c.misdated {
+			t.Errorf("received %s, and parked, a callback of %s leaves its payment %s, doubt %q", c.received.Format(time.DateTime), week.Format(time.DateTime), p.Status, p.Doubt)
+		}
+	}
+	// A ref speaks for it.
+	p := s.pay("a")
+	e := s.entry(s.Ref(p.ID), ofDate(week.Format("20060102150405"), success(p, "100.00", daraja.ReceiptPrefix(week)+"1")))
+	if cb := s.apply(e); cb.State != "applied" || !cb.Misdated {
+		t.Errorf("by its ref it is %s, misdated %v", cb.State, cb.Misdated)
+	}
+}
+
 // TestWhatWasParkedIsWeighedByWhereItCameFrom: the source of a callback is known when it comes, and its payment later.
 func TestWhatWasParkedIsWeighedByWhereItCameFrom(t *testing.T) {
 	s := open(t)
@@ -205,14 +255,14 @@ func TestWhatWasParkedIsWeighedByWhereItCameFrom(t *testing.T) {
 func TestASecondReceiptForOnePaymentIsToldToThePersonAtTheTill(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
 	s.published = nil
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1BBBBBB")), "suspect")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1CCCCCC")), "suspect")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")), "repeated")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1BBBBBB")), "suspect")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1CCCCCC")), "suspect")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")), "repeated")
 	s.wantEvents("PAYMENT_UPDATE SUCCESS paid")
 	s.restart()
-	s.wantPayment(p.ID, push.Success, "RKK1AAAAAA", correlate.DoubtTwice)
+	s.wantPayment(p.ID, push.Success, today+"1AAAAAA", correlate.DoubtTwice)
 	s.wantSentence(p.ID, daraja.SentencePaidTwice())
 	if due := s.due(); len(due) != 0 {
 		t.Errorf("due are %v: Daraja cannot tell", due)
@@ -221,7 +271,7 @@ func TestASecondReceiptForOnePaymentIsToldToThePersonAtTheTill(t *testing.T) {
 	if _, err := s.Confirm(context.Background(), p.ID, correlate.Decision{Who: "asha", Reason: "the second was given back"}); err != nil {
 		t.Fatal(err)
 	}
-	s.wantPayment(p.ID, push.Success, "RKK1AAAAAA", "")
+	s.wantPayment(p.ID, push.Success, today+"1AAAAAA", "")
 	s.wantEvents("PAYMENT_UPDATE SUCCESS paid")
 }
 
@@ -295,11 +345,11 @@ func TestANoticeAndACallbackThatDisagreeOnTheAmount(t *testing.T) {
 	if n, cents := s.unclaimed(); n != 1 || cents != 70_00 {
 		t.Errorf("money without a payment is %d of %d cents", n, cents)
 	}
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1CCCCCC")), "applied")
-	s.wantState(s.comes("", moved("RKK1CCCCCC", "1.00")), "suspect")
-	s.wantPayment(p.ID, push.Success, "RKK1CCCCCC", "")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1CCCCCC")), "applied")
+	s.wantState(s.comes("", moved(today+"1CCCCCC", "1.00")), "suspect")
+	s.wantPayment(p.ID, push.Success, today+"1CCCCCC", "")
 	s.wantState(s.comes("", moved("AAA1CCCCCC", "1.00")), "suspect")
-	e := s.entry("", moved("RKK1DDDDDD", "1.00"))
+	e := s.entry("", moved(today+"1DDDDDD", "1.00"))
 	e.Source = wire.SourceEnforced
 	s.wantState(s.apply(e), "suspect")
 }
@@ -322,7 +372,7 @@ func TestALargeSuccessWaitsForTheQuery(t *testing.T) {
 	}
 	s.restart()
 	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", newReceipt)), "repeated")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1CCCCCC")), "suspect")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1CCCCCC")), "suspect")
 	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1032")), "overruled")
 	s.wantPayment(p.ID, push.Pending, "", correlate.DoubtLarge)
 	s.answer(p.ID, "1032")
@@ -360,7 +410,7 @@ func TestALargeSuccessThatComesBeforeItsAckOrBehindSilence(t *testing.T) {
 
 		// Two answers that it has failed do not outweigh that M-Pesa has said that it is paid: a person has to look.
 		q := s.pay("b")
-		s.comes(s.Ref(q.ID), success(q, "100.00", "RKK1CCCCCC"))
+		s.comes(s.Ref(q.ID), success(q, "100.00", today+"1CCCCCC"))
 		for range 3 {
 			s.answer(q.ID, "1032")
 			time.Sleep(20 * time.Second)
@@ -376,7 +426,7 @@ func TestALargeSuccessThatComesBeforeItsAckOrBehindSilence(t *testing.T) {
 		if _, err := s.Confirm(context.Background(), q.ID, correlate.Decision{Who: "asha", Reason: "it is on the statement"}); err != nil {
 			t.Fatal(err)
 		}
-		if q := s.wantPayment(q.ID, push.Success, "RKK1CCCCCC", ""); q.DecidedBy != "asha" {
+		if q := s.wantPayment(q.ID, push.Success, today+"1CCCCCC", ""); q.DecidedBy != "asha" {
 			t.Errorf("it was decided by %q", q.DecidedBy)
 		}
 	})
@@ -389,7 +439,7 @@ func TestWhatIsNotOverTheLimitIsBelievedAtOnce(t *testing.T) {
 
 	// A payment that the disk forgot has no shortcode: the least limit goes for it.
 	id := "00112233445566778899aabbccddeeff"
-	s.wantState(s.comes(s.Ref(id), success(p0(id), "100.01", "RKK1CCCCCC")), "held")
+	s.wantState(s.comes(s.Ref(id), success(p0(id), "100.01", today+"1CCCCCC")), "held")
 	s.wantPayment(id, push.Pending, "", correlate.DoubtLarge)
 	s.wantSentence(id, daraja.SentenceHeldUnasked())
 }
@@ -430,7 +480,7 @@ func TestAPersonDecides(t *testing.T) {
 		t.Errorf("an unknown payment is answered %v", err)
 	}
 	with := by
-	with.Receipt = " rkk1bbbbbb "
+	with.Receipt = " " + strings.ToLower(newReceipt) + " "
 	if _, err := s.Confirm(ctx, p.ID, with); err != nil {
 		t.Fatal(err)
 	}
@@ -443,11 +493,11 @@ func TestAPersonDecides(t *testing.T) {
 	}
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")
 	s.restart()
-	if p := s.wantPayment(p.ID, push.Success, "RKK1BBBBBB", ""); p.DecidedBy != "asha" || p.AmountChecked {
+	if p := s.wantPayment(p.ID, push.Success, today+"1BBBBBB", ""); p.DecidedBy != "asha" || p.AmountChecked {
 		t.Errorf("payment is %+v", p)
 	}
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1BBBBBB")), "applied")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1BBBBBB")), "repeated")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1BBBBBB")), "applied")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1BBBBBB")), "repeated")
 	s.wantSentence(p.ID, daraja.OutcomePaid.Sentence())
 
 	r := request("b")
@@ -466,15 +516,15 @@ func TestAPersonDecides(t *testing.T) {
 		t.Errorf("denied again: %v", err)
 	}
 	s.wantEvents("PAYMENT_COMPLETED FAILED denied")
-	s.wantState(s.comes(s.Ref(q.ID), success(q, "100.00", "RKK1CCCCCC")), "applied") // M-Pesa knows better
-	s.wantPayment(q.ID, push.Success, "RKK1CCCCCC", "")
+	s.wantState(s.comes(s.Ref(q.ID), success(q, "100.00", today+"1CCCCCC")), "applied") // M-Pesa knows better
+	s.wantPayment(q.ID, push.Success, today+"1CCCCCC", "")
 }
 
 func TestAHeldSuccessCanBeDenied(t *testing.T) {
 	s := open(t, large)
 	p := s.pay("a")
 	held := s.comes(s.Ref(p.ID), success(p, "100.00", newReceipt))
-	if _, err := s.Confirm(context.Background(), p.ID, correlate.Decision{Who: "asha", Reason: "r", Receipt: "RKK1CCCCCC"}); !errors.Is(err, correlate.ErrReceipt) {
+	if _, err := s.Confirm(context.Background(), p.ID, correlate.Decision{Who: "asha", Reason: "r", Receipt: today + "1CCCCCC"}); !errors.Is(err, correlate.ErrReceipt) {
 		t.Errorf("another receipt than M-Pesa's is answered %v", err)
 	}
 	if _, err := s.Deny(context.Background(), p.ID, correlate.Decision{Who: "asha", Reason: "it is not on the statement"}); err != nil {

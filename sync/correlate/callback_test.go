@@ -67,14 +67,14 @@ func TestWhatIsSaidAgainChangesAndTellsNothing(t *testing.T) {
 	s.apply(first) // the Ack was lost
 	s.restart()
 	s.apply(first)
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100", "RKK1AAAAAA")), "applied")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100", today+"1AAAAAA")), "applied")
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100", "RKK1AAAAAA")), "repeated")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100", today+"1AAAAAA")), "repeated")
 	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1032")), "overruled")
 	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1")), "overruled")
 	s.wantState(s.comes(s.Ref(p.ID), failure(p, `"BW-JMS-100039"`)), "overruled")
 	s.wantEvents()
-	if p := s.get(p.ID); p.Status != push.Success || p.Receipt != "RKK1AAAAAA" || p.ResultCode != "0" {
+	if p := s.get(p.ID); p.Status != push.Success || p.Receipt != today+"1AAAAAA" || p.ResultCode != "0" {
 		t.Errorf("payment is %+v", p)
 	}
 	s.wantCounts(map[string]int64{"applied": 2, "repeated": 2, "overruled": 3})
@@ -104,8 +104,8 @@ func TestACodeThatIsNotKnownIsUnknownAndAskedAboutAtOnce(t *testing.T) {
 func TestACallbackThatComesEarlyIsMatchedLater(t *testing.T) {
 	s := open(t)
 	p := correlate.Payment{ID: "made-by-the-app"}
-	s.wantState(s.comes("", success(p, "100.00", "RKK1AAAAAA")), "unmatched")
-	s.wantState(s.comes("", success(p, "100.00", "RKK1AAAAAA")), "unmatched")
+	s.wantState(s.comes("", success(p, "100.00", today+"1AAAAAA")), "unmatched")
+	s.wantState(s.comes("", success(p, "100.00", today+"1AAAAAA")), "unmatched")
 	s.wantState(s.comes("", failure(correlate.Payment{ID: "never"}, "1")), "unmatched")
 	s.wantEvents()
 	s.restart()
@@ -134,7 +134,7 @@ func TestARefFindsItsPaymentEvenIfTheAckWasLost(t *testing.T) {
 	if strings.Contains(p.Data().Reason, "checking") || p.Asking() {
 		t.Errorf("a payment that nobody can ask about says %q", p.Data().Reason)
 	}
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")), "applied")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")), "applied")
 	s.wantEvents("PAYMENT_UPDATE UNKNOWN unknown", "PAYMENT_COMPLETED SUCCESS paid")
 	if merchant, _ := ids(p); s.get(merchant).ID != p.ID {
 		t.Error("the ids that the callback brought are not known")
@@ -170,7 +170,7 @@ func TestWhatWasParkedIsMatchedByTheIDsThatACallbackBrings(t *testing.T) {
 	s := open(t, trusting)
 	p := s.begin(request("a"))
 	s.Ambiguous(context.Background(), p.ID, "timeout")
-	parked := s.entry("", success(p, "100.00", "RKK1AAAAAA"))
+	parked := s.entry("", success(p, "100.00", today+"1AAAAAA"))
 	s.wantState(s.apply(parked), "unmatched")
 	s.wantState(s.comes(s.Ref(p.ID), failure(p, "1032")), "applied")
 	s.wantState(s.callback(push.Cursor{Epoch: uint64(s.journal), Seq: parked.Seq}), "applied")
@@ -184,14 +184,14 @@ func TestARestoredDiskTakesUpThePaymentsItForgot(t *testing.T) {
 	s := open(t)
 	id := "00112233445566778899aabbccddeeff"
 	p := correlate.Payment{ID: id}
-	s.wantState(s.comes(s.Ref(id), success(p, "70.50", "RKK1AAAAAA")), "applied")
+	s.wantState(s.comes(s.Ref(id), success(p, "70.50", today+"1AAAAAA")), "applied")
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")
 	got := s.get(id)
 	if got.Session != id || got.Amount != 70_50 || got.AmountChecked || got.Phone != phone || got.Status != push.Success {
 		t.Errorf("payment is %+v", got)
 	}
-	s.wantState(s.comes(s.Ref(id), success(p, "70.50", "RKK1AAAAAA")), "repeated")
-	s.wantState(s.comes(s.Ref("ffeeddccbbaa99887766554433221100"), success(p, "70.50", "RKK1AAAAAA")), "suspect")
+	s.wantState(s.comes(s.Ref(id), success(p, "70.50", today+"1AAAAAA")), "repeated")
+	s.wantState(s.comes(s.Ref("ffeeddccbbaa99887766554433221100"), success(p, "70.50", today+"1AAAAAA")), "suspect")
 }
 
 func TestWhatIsNotBelievedChangesNoStatusAndIsAskedAbout(t *testing.T) {
@@ -204,18 +204,18 @@ func TestWhatIsNotBelievedChangesNoStatusAndIsAskedAbout(t *testing.T) {
 		told  []string
 	}{
 		{"no ref, though the payment has one", func(*shop, correlate.Payment) string { return "" },
-			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }, "suspect", doubted},
+			func(p, _ correlate.Payment) string { return success(p, "100.00", today+"1AAAAAA") }, "suspect", doubted},
 		{"a ref with a wrong code", func(s *shop, p correlate.Payment) string { return p.ID + strings.Repeat("0", 32) },
-			func(p, _ correlate.Payment) string { return success(p, "100.00", "RKK1AAAAAA") }, "forged", nil},
+			func(p, _ correlate.Payment) string { return success(p, "100.00", today+"1AAAAAA") }, "forged", nil},
 		{"the ids of another payment", func(s *shop, p correlate.Payment) string { return s.Ref(p.ID) },
-			func(_, other correlate.Payment) string { return success(other, "100.00", "RKK1AAAAAA") }, "suspect", doubted},
+			func(_, other correlate.Payment) string { return success(other, "100.00", today+"1AAAAAA") }, "suspect", doubted},
 		{"another amount", func(s *shop, p correlate.Payment) string { return s.Ref(p.ID) },
-			func(p, _ correlate.Payment) string { return success(p, "1.00", "RKK1AAAAAA") }, "suspect", doubted},
+			func(p, _ correlate.Payment) string { return success(p, "1.00", today+"1AAAAAA") }, "suspect", doubted},
 		{"a failure without the ref", func(*shop, correlate.Payment) string { return "" },
 			func(p, _ correlate.Payment) string { return failure(p, "1032") }, "suspect", doubted},
 		{"one of its ids only", func(*shop, correlate.Payment) string { return "" },
 			func(p, _ correlate.Payment) string {
-				return strings.Replace(success(p, "100.00", "RKK1AAAAAA"), "ws_CO_", "ws_CO_x", 1)
+				return strings.Replace(success(p, "100.00", today+"1AAAAAA"), "ws_CO_", "ws_CO_x", 1)
 			}, "suspect", doubted},
 	} {
 		t.Run(c.say, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestWhatIsNotBelievedChangesNoStatusAndIsAskedAbout(t *testing.T) {
 			if due := s.due(); len(due) != 1 || due[0] != p.ID {
 				t.Errorf("due are %v, want the payment", due)
 			}
-			s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")), "applied")
+			s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")), "applied")
 		})
 	}
 }
@@ -246,7 +246,7 @@ func TestAForgeryThatComesBeforeTheAckIsNotBelievedLater(t *testing.T) {
 	s := open(t)
 	s.open("a", 100_00)
 	p := s.begin(request("a"))
-	s.wantState(s.comes("", success(p, "100.00", "RKK1AAAAAA")), "unmatched")
+	s.wantState(s.comes("", success(p, "100.00", today+"1AAAAAA")), "unmatched")
 	if p = s.accept(p); p.Status != push.Pending {
 		t.Errorf("the payment is %s, want PENDING", p.Status)
 	}
@@ -257,7 +257,7 @@ func TestAForgeryThatComesBeforeTheAckIsNotBelievedLater(t *testing.T) {
 func TestInDevelopmentBothIDsAreEnough(t *testing.T) {
 	s := open(t, trusting)
 	p := s.accept(s.begin(request("a")))
-	s.wantState(s.comes("", success(p, "1.00", "RKK1AAAAAA")), "applied")
+	s.wantState(s.comes("", success(p, "1.00", today+"1AAAAAA")), "applied")
 	if p := s.get(p.ID); p.Status != push.Success || p.AmountChecked {
 		t.Errorf("payment is %+v", p)
 	}
@@ -271,12 +271,12 @@ func TestInDevelopmentBothIDsAreEnough(t *testing.T) {
 	if q = s.accept(q); q.Status != push.Failed {
 		t.Errorf("after the ack the payment is %s, want FAILED", q.Status)
 	}
-	cb, err = s.Receive(context.Background(), wire.Entry{Body: []byte(success(q, "100", "RKK1BBBBBB"))}, "a")
+	cb, err = s.Receive(context.Background(), wire.Entry{Body: []byte(success(q, "100", today+"1BBBBBB"))}, "a")
 	if err != nil || cb.State != "suspect" {
 		t.Errorf("a callback on another session's address is %s (%v), want suspect", cb.State, err)
 	}
-	s.wantState(s.comes(q.ID+strings.Repeat("0", 32), success(q, "100", "RKK1BBBBBB")), "forged")
-	cb, err = s.Receive(context.Background(), wire.Entry{Body: []byte(success(q, "100", "RKK1BBBBBB"))}, "b")
+	s.wantState(s.comes(q.ID+strings.Repeat("0", 32), success(q, "100", today+"1BBBBBB")), "forged")
+	cb, err = s.Receive(context.Background(), wire.Entry{Body: []byte(success(q, "100", today+"1BBBBBB"))}, "b")
 	if err != nil || cb.State != "applied" || s.callback(mustCursor(t, cb.ID)).State != "applied" {
 		t.Errorf("callback is %+v (%v), want applied", cb, err)
 	}
@@ -300,7 +300,7 @@ func TestWhatCannotBeReadIsSetAsideAndStopsNobody(t *testing.T) {
 	}
 	odd := s.entry("", "{}")
 	odd.Kind = wire.KindValidation
-	batch = append(batch, odd, s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")))
+	batch = append(batch, odd, s.entry(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")))
 	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func TestAnEntryThatTheTableRefusesIsSetAsideAndItsNeighboursAreNot(t *testing.T
 		t.Fatal(err)
 	}
 	s.published = nil
-	batch := []wire.Entry{s.entry(s.Ref(p.ID), failure(p, "17")), s.entry("", success(p0("b"), "100.00", "RKK1AAAAAA"))}
+	batch := []wire.Entry{s.entry(s.Ref(p.ID), failure(p, "17")), s.entry("", success(p0("b"), "100.00", today+"1AAAAAA"))}
 	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestTheSameJournalUnderANewEpochChangesNothing(t *testing.T) {
 	s.published = nil
 	s.journal++
 	s.Welcome(ctx, wire.Welcome{Epoch: s.journal, Oldest: 1, Head: 5})
-	fresh := append(old, s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")))
+	fresh := append(old, s.entry(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")))
 	if err := s.Apply(ctx, behind(s.journal, fresh[:4]), fresh[:4]); err != nil {
 		t.Fatal(err)
 	}
@@ -457,11 +457,11 @@ func TestLogsNameNeitherPhonesNorCheckoutRequestIDs(t *testing.T) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	p := s.pay("a")
-	s.comes("", success(p, "100.00", "RKK1AAAAAA"))
-	s.comes(s.Ref(p.ID), success(p, "1.00", "RKK1AAAAAA"))
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	s.comes("", success(p, "100.00", today+"1AAAAAA"))
+	s.comes(s.Ref(p.ID), success(p, "1.00", today+"1AAAAAA"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
 	s.comes(s.Ref(p.ID), failure(p, "1032"))
-	s.comes(s.Ref("00112233445566778899aabbccddeeff"), success(p0("x"), "100.00", "RKK1AAAAAA"))
+	s.comes(s.Ref("00112233445566778899aabbccddeeff"), success(p0("x"), "100.00", today+"1AAAAAA"))
 	s.open("b", 100_00)
 	s.Ambiguous(context.Background(), s.begin(request("b")).ID, "timeout")
 	for _, secret := range []string{phone, "ws_CO_", s.Ref(p.ID)[32:]} {
@@ -488,10 +488,10 @@ func TestAnAnswerByQueryAndTheReceiptThatFollows(t *testing.T) {
 		}
 		answer(p, "0")
 		s.wantEvents("STK_INITIATED PENDING", "PAYMENT_COMPLETED SUCCESS paid")
-		s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
-		s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+		s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
+		s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
 		s.wantEvents("PAYMENT_UPDATE SUCCESS paid")
-		if p := s.get(p.ID); p.Receipt != "RKK1AAAAAA" || !p.AmountChecked {
+		if p := s.get(p.ID); p.Receipt != today+"1AAAAAA" || !p.AmountChecked {
 			t.Errorf("payment is %+v", p)
 		}
 
@@ -507,7 +507,7 @@ func TestAnAnswerByQueryAndTheReceiptThatFollows(t *testing.T) {
 		answer(q, "1032")
 		s.comes(s.Ref(q.ID), failure(q, "1032"))
 		s.comes(s.Ref(q.ID), failure(q, "1037"))
-		s.comes(s.Ref(q.ID), success(q, "100.00", "RKK1BBBBBB"))
+		s.comes(s.Ref(q.ID), success(q, "100.00", today+"1BBBBBB"))
 		answer(q, "1032")
 		s.wantEvents("STK_INITIATED PENDING", "PAYMENT_COMPLETED FAILED cancelled", "PAYMENT_UPDATE FAILED unreachable", "PAYMENT_COMPLETED SUCCESS paid")
 	})
@@ -531,7 +531,7 @@ func TestAPaymentThatIsSettledWakesNobody(t *testing.T) {
 	if !woken() {
 		t.Error("payments have begun, and nobody is woken")
 	}
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
 	if woken() {
 		t.Error("a result wakes who waits to ask for it")
 	}

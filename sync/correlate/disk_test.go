@@ -48,7 +48,7 @@ func lost(seq uint64, body string) wire.Entry {
 func TestACallbackThatTheEdgesDiskLostIsShownAndAskedAbout(t *testing.T) {
 	s := open(t)
 	open, paid := s.payBy("a", 1), s.payBy("b", 2)
-	s.comes(s.Ref(paid.ID), success(paid, "100.00", "RKK1"))
+	s.comes(s.Ref(paid.ID), success(paid, "100.00", today+"1"))
 	if due := s.due(); len(due) != 0 {
 		t.Fatalf("%v are asked about", due)
 	}
@@ -61,7 +61,7 @@ func TestACallbackThatTheEdgesDiskLostIsShownAndAskedAbout(t *testing.T) {
 	if due := s.due(); len(due) != 1 || due[0] != open.ID {
 		t.Errorf("%v are asked about, want %s", due, open.ID)
 	}
-	s.comes(s.Ref(open.ID), success(open, "100.00", "RKK2")) // those behind it are not stopped
+	s.comes(s.Ref(open.ID), success(open, "100.00", today+"2")) // those behind it are not stopped
 	s.wantCounts(map[string]int64{correlate.StateApplied: 2, correlate.StateUnparsed: 1})
 }
 
@@ -109,7 +109,7 @@ func TestWhatIsAskedAboutAtALossStaysAskedAboutWhateverComesWithIt(t *testing.T)
 func TestWhatTheEdgesDiskLostAndWeHaveIsNotLost(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1"))
 	s.journal++ // the journal was salvaged
 	if err := s.Welcome(context.Background(), wire.Welcome{Epoch: s.journal, Oldest: 1, Head: 2}); err != nil {
 		t.Fatal(err)
@@ -142,9 +142,9 @@ func TestAnEntryThatMakesUsPanicIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, q := s.payBy("a", 1), s.payBy("b", 2)
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1"))
 	s.published = nil
-	batch := []wire.Entry{s.entry(s.Ref(p.ID), failure(p, "1032")), s.entry(s.Ref(q.ID), success(q, "100.00", "RKK2"))}
+	batch := []wire.Entry{s.entry(s.Ref(p.ID), failure(p, "1032")), s.entry(s.Ref(q.ID), success(q, "100.00", today+"2"))}
 	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +166,8 @@ func TestDarajaIsAskedAboutThePaymentOfAnEntryThatWasSetAside(t *testing.T) {
 	})
 	p, q := s.payBy("a", 1), s.register("b", p0("b"))
 	for _, cb := range []correlate.Callback{
-		s.comes(s.Ref(p.ID), success(p, "1.00", "RKK1")),
-		s.comes("", success(p0("b"), "1.00", "RKK2")),
+		s.comes(s.Ref(p.ID), success(p, "1.00", today+"1")),
+		s.comes("", success(p0("b"), "1.00", today+"2")),
 	} {
 		s.wantState(cb, correlate.StateUnparsed)
 		if cb.PaymentID == "" || !strings.Contains(cb.Error, "a mistake of ours") {
@@ -185,7 +185,7 @@ func TestAnEntryWhosePaymentCannotBeStoredIsSetAside(t *testing.T) {
 	p, q := s.payBy("a", 1), s.payBy("b", 2)
 	s.exec("CREATE TRIGGER broken BEFORE UPDATE ON payments WHEN OLD.id = '" + p.ID + "' BEGIN SELECT RAISE(ABORT, 'a mistake of ours'); END")
 	s.published = nil
-	batch := []wire.Entry{s.entry(s.Ref(p.ID), success(p, "100.00", "RKK1")), s.entry(s.Ref(q.ID), success(q, "100.00", "RKK2"))}
+	batch := []wire.Entry{s.entry(s.Ref(p.ID), success(p, "100.00", today+"1")), s.entry(s.Ref(q.ID), success(q, "100.00", today+"2"))}
 	if err := s.Apply(context.Background(), behind(s.journal, batch), batch); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func TestTheNewestAttemptIsThePresentStateUntilAnEarlierOneSucceeds(t *testing.T
 	s.wantEvents("PAYMENT_UPDATE FAILED cancelled") // of an attempt that was left behind
 	s.wantPresent("a", second, "PENDING")
 	s.accept(second)
-	s.comes("", success(first, "100.00", "RKK1AAAAAA"))
+	s.comes("", success(first, "100.00", today+"1AAAAAA"))
 	s.wantEvents("STK_INITIATED PENDING", "PAYMENT_COMPLETED SUCCESS paid")
 	s.wantPresent("a", first, "SUCCESS")
 	s.restart()
@@ -52,7 +53,7 @@ func TestTheNewestAttemptIsThePresentStateUntilAnEarlierOneSucceeds(t *testing.T
 	s.comes("", failure(second, "1032"))
 	s.wantEvents("PAYMENT_UPDATE FAILED cancelled") // and the session is paid
 	s.wantPresent("a", first, "SUCCESS")
-	s.comes("", success(second, "100.00", "RKK1BBBBBB"))
+	s.comes("", success(second, "100.00", today+"1BBBBBB"))
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid") // twice, and nobody hides it
 	s.wantPresent("a", second, "SUCCESS")
 	third := s.begin(request("a"))
@@ -89,8 +90,8 @@ func TestASnapshotAndTheEventsBehindItLeaveNothingOut(t *testing.T) {
 	s.comes("", failure(q, "1032"))
 	s.comes("", failure(p, "1032"))
 	p2 := s.accept(s.begin(request("a")))
-	s.comes("", success(p, "100", "RKK1AAAAAA"))
-	s.comes("", success(p2, "100", "RKK1BBBBBB"))
+	s.comes("", success(p, "100", today+"1AAAAAA"))
+	s.comes("", success(p2, "100", today+"1BBBBBB"))
 	for range 2 {
 		for session, want := range map[string][]uint64{"a": {4, 5, 6, 7}, "b": {3}, "": {3, 4, 5, 6, 7}, "c": nil} {
 			for _, limit := range []int{100, 2} {
@@ -142,7 +143,7 @@ func TestOldEventsArePrunedAndNumbersGoOn(t *testing.T) {
 		if s.Head() != 4 {
 			s.Errorf("the head is %d after a restart, want 4", s.Head())
 		}
-		s.comes(s.Ref(p.ID), success(p, "100", "RKK1AAAAAA"))
+		s.comes(s.Ref(p.ID), success(p, "100", today+"1AAAAAA"))
 		if oldest, _ := s.Oldest(ctx); s.Head() != 5 || oldest != 4 {
 			s.Errorf("events are %d to %d, want 4 (the newest of then) to 5", oldest, s.Head())
 		}
@@ -159,7 +160,7 @@ func TestPaymentsAreListedNewestFirst(t *testing.T) {
 			p := s.register(fmt.Sprintf("s%d", i%5), p0(fmt.Sprint(i)))
 			all = append([]string{p.ID}, all...)
 			if i%3 == 0 {
-				s.comes("", success(p0(fmt.Sprint(i)), "100", fmt.Sprintf("RKK1A%05d", i)))
+				s.comes("", success(p0(fmt.Sprint(i)), "100", fmt.Sprintf("%s1A%05d", today, i)))
 			}
 			if i%2 == 0 {
 				time.Sleep(time.Second)
@@ -200,7 +201,7 @@ func TestPaymentsAreListedNewestFirst(t *testing.T) {
 		for _, c := range []struct {
 			q    correlate.Query
 			want int
-		}{{correlate.Query{Receipt: "rkk1a00003"}, 1}, {correlate.Query{CheckoutRequestID: checkout}, 1}, {correlate.Query{Phone: phone}, 0}, {correlate.Query{}, 0}, {correlate.Query{Receipt: "RKK1A00003", CheckoutRequestID: checkout}, 0}} {
+		}{{correlate.Query{Receipt: strings.ToLower(today) + "1a00003"}, 1}, {correlate.Query{CheckoutRequestID: checkout}, 1}, {correlate.Query{Phone: phone}, 0}, {correlate.Query{}, 0}, {correlate.Query{Receipt: today + "1A00003", CheckoutRequestID: checkout}, 0}} {
 			list, err := s.Search(ctx, c.q)
 			if err != nil || len(list) != c.want {
 				s.Errorf("%+v: %d payments, %v, want %d", c.q, len(list), err, c.want)

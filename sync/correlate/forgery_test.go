@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -26,7 +27,7 @@ type crime struct {
 }
 
 // receipts that were used, and that are new.
-const usedReceipt, newReceipt = "RKK1AAAAAA", "RKK1BBBBBB"
+var usedReceipt, newReceipt = today + "1AAAAAA", today + "1BBBBBB"
 
 func scene(t testing.TB, change ...func(*correlate.Config)) *crime {
 	c := &crime{shop: open(t, change...)}
@@ -111,6 +112,11 @@ func TestNoForgedCallbackMakesAPaymentSuccess(t *testing.T) {
 			e.Source = wire.SourceUnknown
 			return e
 		}, "suspect"},
+		{"an old success with its own date, from an address that is not Safaricom's", func(c *crime) wire.Entry {
+			e := c.entry(c.Ref(c.victim.ID), ofDate("20231120110452", success(c.victim, "100.00", "RKK1BBBBBB")))
+			e.Source = wire.SourceUnknown
+			return e
+		}, "suspect"},
 		{"an address that the edge was told not to believe", func(c *crime) wire.Entry {
 			e := c.entry(c.Ref(c.victim.ID), success(c.victim, "100.00", newReceipt))
 			e.Source = wire.SourceEnforced
@@ -132,6 +138,19 @@ func TestNoForgedCallbackMakesAPaymentSuccess(t *testing.T) {
 		{"bare: a lowered amount", func(c *crime) wire.Entry { return c.entry("", success(c.pushed, "1.00", newReceipt)) }, "suspect"},
 		{"bare: a receipt that was used", func(c *crime) wire.Entry { return c.entry("", success(c.pushed, "100.00", usedReceipt)) }, "suspect"},
 		{"bare: a receipt of a day that is not its own", func(c *crime) wire.Entry { return c.entry("", success(c.pushed, "100.00", "AAA1BBBBBB")) }, "suspect"},
+		{"bare: an old success of somebody else, replayed with its own receipt and its own date", func(c *crime) wire.Entry {
+			return c.entry("", ofDate("20231120110452", success(c.pushed, "100.00", "RKK1BBBBBB")))
+		}, "suspect"},
+		{"bare: the payer himself, with the receipt of what he bought a week ago elsewhere", func(c *crime) wire.Entry {
+			week := began.AddDate(0, 0, -7)
+			return c.entry("", ofDate(week.Format("20060102150405"), success(c.pushed, "100.00", daraja.ReceiptPrefix(week)+"1BBBBBB")))
+		}, "suspect"},
+		{"bare: the same, with the date of today", func(c *crime) wire.Entry {
+			return c.entry("", success(c.pushed, "100.00", daraja.ReceiptPrefix(began.AddDate(0, 0, -7))+"1BBBBBB"))
+		}, "suspect"},
+		{"bare: a receipt of a week ago, and no date at all", func(c *crime) wire.Entry {
+			return c.entry("", strings.Replace(success(c.pushed, "100.00", daraja.ReceiptPrefix(began.AddDate(0, 0, -7))+"1BBBBBB"), "TransactionDate", "Date", 1))
+		}, "suspect"},
 		{"bare: an address that the edge was told not to believe", func(c *crime) wire.Entry {
 			e := c.entry("", success(c.pushed, "100.00", newReceipt))
 			e.Source = wire.SourceEnforced
@@ -165,7 +184,7 @@ func TestNoForgedCallbackMakesAPaymentSuccess(t *testing.T) {
 			}
 			// What is true is believed all the same.
 			c.wantState(c.comes(c.Ref(c.victim.ID), success(c.victim, "100.00", newReceipt)), "applied")
-			c.wantState(c.comes("", success(c.pushed, "100.00", "RKK1CCCCCC")), "applied")
+			c.wantState(c.comes("", success(c.pushed, "100.00", today+"1CCCCCC")), "applied")
 			for _, p := range []correlate.Payment{c.victim, c.bare} {
 				if got := c.get(p.ID); got.Status != push.Success || got.Doubt != "" || !got.AmountChecked {
 					t.Errorf("a payment that was made is %s, doubt %q", got.Status, got.Doubt)
@@ -241,7 +260,10 @@ func TestNothingWithoutARightCodeEverPays(t *testing.T) {
 	})
 }
 
+// ofDate is a callback with another TransactionDate.
+func ofDate(date, body string) string { return strings.Replace(body, moment, date, 1) }
+
 // moved is a C2B confirmation.
 func moved(receipt, amount string) string {
-	return fmt.Sprintf(`{"TransactionType":"Pay Bill","TransID":%q,"TransTime":"20231120110450","TransAmount":%q,"BusinessShortCode":"174379","BillRefNumber":"INV-1","OrgAccountBalance":"25.00","MSISDN":"25470****149","FirstName":"JOHN"}`, receipt, amount)
+	return fmt.Sprintf(`{"TransactionType":"Pay Bill","TransID":%q,"TransTime":"%s","TransAmount":%q,"BusinessShortCode":"174379","BillRefNumber":"INV-1","OrgAccountBalance":"25.00","MSISDN":"25470****149","FirstName":"JOHN"}`, receipt, moment, amount)
 }

@@ -212,7 +212,7 @@ func TestACallbackThatWaitsForItsPaymentIsNotForgotten(t *testing.T) {
 		s.wantPayment(p.ID, push.Success, newReceipt, "")
 
 		// What nobody claims in two days is not a reason to remember somebody for ever.
-		s.comes("", success(never, "50.00", "RKK1CCCCCC"))
+		s.comes("", success(never, "50.00", today+"1CCCCCC"))
 		time.Sleep(49 * time.Hour)
 		if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Callbacks != 2 || f.Left != 0 {
 			t.Errorf("after two days: %+v, %v", f, err)
@@ -276,7 +276,7 @@ func TestACallbackThatMayStillFindItsPaymentKeepsItsBody(t *testing.T) {
 
 func TestWhatACustomerTypedAsReferenceIsForgotten(t *testing.T) {
 	s := open(t)
-	s.wantState(s.comes("", `{"TransID":"`+newReceipt+`","TransAmount":"5.00","TransTime":"20231120110452","OrgAccountBalance":"5.00","BillRefNumber":"0708374149","MSISDN":"x","FirstName":"WANJIKU"}`), "recorded")
+	s.wantState(s.comes("", `{"TransID":"`+newReceipt+`","TransAmount":"5.00","TransTime":"`+moment+`","OrgAccountBalance":"5.00","BillRefNumber":"0708374149","MSISDN":"x","FirstName":"WANJIKU"}`), "recorded")
 	if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Callbacks != 1 || f.Left != 0 {
 		t.Errorf("forgot %+v, %v", f, err)
 	}

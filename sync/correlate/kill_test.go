@@ -38,7 +38,7 @@ func endless(t *correlate.Table, seq uint64) wire.Entry {
 	p := correlate.Payment{ID: id}
 	body := failure(p, "1032")
 	if seq%3 == 0 {
-		body = success(p, "100.00", "RKK"+id[25:])
+		body = ofDate("20231120110452", success(p, "100.00", "RKK"+id[25:])) // in every process the same
 	}
 	return wire.Entry{Seq: seq, Received: time.UnixMilli(1_700_000_000_000), Kind: wire.KindNotice, Ref: t.Ref(id), Body: []byte(body)}
 }

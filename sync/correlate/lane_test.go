@@ -47,7 +47,7 @@ func TestLiveCallbacksTakeEffectAheadOfTheCursorAndOnlyOnce(t *testing.T) {
 	s := open(t)
 	a, b, c := s.pay("a"), s.register("b", p0("b")), p0("c")
 	one, two := s.entry(s.Ref(a.ID), failure(a, "1032")), s.entry("", "{}")
-	three, four := s.entry("", success(p0("b"), "100.00", "RKK1BBBBBB")), s.entry("", failure(c, "1"))
+	three, four := s.entry("", success(p0("b"), "100.00", today+"1BBBBBB")), s.entry("", failure(c, "1"))
 	s.welcome(1, 2)
 	s.published = nil
 	if err := s.applyAt(nil, three, four); err != nil {
@@ -72,7 +72,7 @@ func TestLiveCallbacksTakeEffectAheadOfTheCursorAndOnlyOnce(t *testing.T) {
 	s.wantEvents()
 	s.wantCursor(behind(s.journal, []wire.Entry{four}))
 	s.wantCounts(map[string]int64{"applied": 2, "unmatched": 1, "unparsed": 1})
-	if p := s.get(b.ID); p.Receipt != "RKK1BBBBBB" {
+	if p := s.get(b.ID); p.Receipt != today+"1BBBBBB" {
 		t.Errorf("the payment has receipt %q", p.Receipt)
 	}
 	s.register("c", c) // what was parked from the lane is found
@@ -180,7 +180,7 @@ func TestAJournalThatKnowsAnotherEntryByALiveNumberIsAskedForThatEntry(t *testin
 		t.Fatal(err)
 	}
 	other := live
-	other.Ref, other.Body = s.Ref(p.ID), []byte(success(p, "100.00", "RKK1AAAAAA"))
+	other.Ref, other.Body = s.Ref(p.ID), []byte(success(p, "100.00", today+"1AAAAAA"))
 	s.published = nil
 	s.welcome(1, 3)
 	if err := s.applyAt(&other, two, other); err == nil {
@@ -317,7 +317,7 @@ func drawJournal(r *rapid.T, s *shop, payment func(int) correlate.Payment) []wir
 		var body string
 		switch code := rapid.SampledFrom([]string{"0", "1032", "1037", "1032", "1", `"BW-JMS-100039"`, "{}"}).Draw(r, "says"); code {
 		case "0":
-			body = success(p, "100.00", "RKK"+p.ID)
+			body = success(p, "100.00", today+""+p.ID)
 		case "{}":
 			body = code
 		default:

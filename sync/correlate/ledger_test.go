@@ -47,13 +47,13 @@ func told(lines []correlate.Line) (list []string) {
 
 // paidNow is a success whose M-Pesa time is now, and dated is a receipt of today.
 func paidNow(p correlate.Payment, receipt string) string {
-	return strings.Replace(success(p, "100.00", receipt), "20231120110452", time.Now().In(daraja.Nairobi).Format("20060102150405"), 1)
+	return strings.Replace(success(p, "100.00", receipt), moment, time.Now().In(daraja.Nairobi).Format("20060102150405"), 1)
 }
 
 func dated(rest string) string { return daraja.ReceiptPrefix(time.Now()) + rest }
 
 func movedNow(receipt, amount string) string {
-	return strings.Replace(moved(receipt, amount), "20231120110450", time.Now().In(daraja.Nairobi).Format("20060102150405"), 1)
+	return strings.Replace(moved(receipt, amount), moment, time.Now().In(daraja.Nairobi).Format("20060102150405"), 1)
 }
 
 func TestTheBooksHaveEachMoneyOnceOnTheDayItMoved(t *testing.T) {

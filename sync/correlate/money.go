@@ -76,11 +76,7 @@ func (x *tx) noticed(receipt string) (*noticed, error) {
 func (x *tx) judgeNotice(n daraja.Notice, from post) (verdict, error) {
 	n.Receipt = strings.ToUpper(n.Receipt)
 	v := verdict{state: StateRecorded, notice: &n}
-	at := n.Time
-	if at.IsZero() {
-		at = from.received
-	}
-	v.misdate = !daraja.ReceiptDated(n.Receipt, at)
+	v.misdate = misdate(n.Receipt, n.Time, from.received)
 	owner, err := x.owner(n.Receipt)
 	if err != nil {
 		return verdict{}, err

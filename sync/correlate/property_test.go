@@ -165,9 +165,9 @@ func (h *history) body(i int) string {
 	code := rapid.SampledFrom([]string{"0", "0 of another amount", "1032", "1037", "1", `"BW-JMS-100039"`, "{}"}).Draw(h.T, "says")
 	switch code {
 	case "0":
-		return success(p, "100.00", "RKK1AAAAAA")
+		return success(p, "100.00", today+"1AAAAAA")
 	case "0 of another amount":
-		return success(p, "1.00", "RKK1AAAAAA")
+		return success(p, "1.00", today+"1AAAAAA")
 	case "{}":
 		return code
 	}

@@ -124,9 +124,17 @@ func failure(p correlate.Payment, code string) string {
 func success(p correlate.Payment, amount, receipt string) string {
 	merchant, checkout := ids(p)
 	return fmt.Sprintf(`{"Body":{"stkCallback":{"MerchantRequestID":%q,"CheckoutRequestID":%q,"ResultCode":0,"ResultDesc":"ok","CallbackMetadata":{"Item":[
-		{"Name":"Amount","Value":%s},{"Name":"MpesaReceiptNumber","Value":%q},{"Name":"TransactionDate","Value":20231120110452},{"Name":"PhoneNumber","Value":254708374149}]}}}}`,
-		merchant, checkout, amount, receipt)
+		{"Name":"Amount","Value":%s},{"Name":"MpesaReceiptNumber","Value":%q},{"Name":"TransactionDate","Value":%s},{"Name":"PhoneNumber","Value":254708374149}]}}}}`,
+		merchant, checkout, amount, receipt, moment)
 }
+
+// today is how receipts of today begin, and moment a TransactionDate: of when this program began, so that both stay the same
+// over midnight, and where a test has a clock of its own.
+var (
+	began  = time.Now().In(daraja.Nairobi)
+	today  = daraja.ReceiptPrefix(began)
+	moment = began.Format("20060102150405")
+)
 
 // entry is the next entry of the journal.
 func (s *shop) entry(ref, body string) wire.Entry {
@@ -205,10 +213,10 @@ func TestAPaymentThatIsMade(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")
 	s.wantEvents("STK_INITIATED PENDING")
-	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA")), "applied")
+	s.wantState(s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA")), "applied")
 	s.wantEvents("PAYMENT_COMPLETED SUCCESS paid")
 	p = s.get(p.ID)
-	if p.Status != push.Success || p.Receipt != "RKK1AAAAAA" || !p.AmountChecked || p.CompletedAt.IsZero() {
+	if p.Status != push.Success || p.Receipt != today+"1AAAAAA" || !p.AmountChecked || p.CompletedAt.IsZero() {
 		t.Errorf("payment is %+v", p)
 	}
 	s.restart()
@@ -221,7 +229,7 @@ func TestAPaymentThatIsMade(t *testing.T) {
 func TestClosingGivesTheFileBack(t *testing.T) {
 	s := open(t)
 	p := s.pay("a")
-	s.comes(s.Ref(p.ID), success(p, "100.00", "RKK1AAAAAA"))
+	s.comes(s.Ref(p.ID), success(p, "100.00", today+"1AAAAAA"))
 	s.get(p.MerchantRequestID)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

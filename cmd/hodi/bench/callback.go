@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/hodihq/hodi/sync/daraja"
 )
 
 // Callbacks are numbered from 0. Everything about one follows from its number, so that none needs to be kept, and both
@@ -20,6 +23,14 @@ func checkoutID(n int) string { return fmt.Sprintf("ws_CO_%017d7000000%02d", n, 
 func phone(n int) string { return fmt.Sprintf("2547000000%02d", n%100) }
 
 func amount(n int) int { return 10 + n%990 }
+
+// A callback of another day than its receipt, or than it is posted on, is not believed without more ado. So receipts begin as
+// those of today do, and callbacks are of now: of when the program began, so that one has the same each time it is posted.
+var (
+	began      = time.Now().In(daraja.Nairobi)
+	receiptDay = daraja.ReceiptPrefix(began)
+	moment     = began.Format("20060102150405")
+)
 
 // shape is one kind of body, as Daraja sends them: the parts between what differs.
 type shape struct {
@@ -68,13 +79,16 @@ func paid(b []byte, n int, balance bool) []byte {
 	b = head(b, n, "0", "The service request is processed successfully.")
 	b = append(b, `,"CallbackMetadata":{"Item":[{"Name":"Amount","Value":`...)
 	b = strconv.AppendInt(b, int64(amount(n)), 10)
-	b = append(b, `.00},{"Name":"MpesaReceiptNumber","Value":"UJ2`...)
+	b = append(b, `.00},{"Name":"MpesaReceiptNumber","Value":"`...)
+	b = append(b, receiptDay...)
 	b = append(b, strings.ToUpper(strconv.FormatInt(int64(n)+36*36*36*36*36*36, 36))...) // no two payments have one receipt
 	b = append(b, `"},`...)
 	if balance {
 		b = append(b, `{"Name":"Balance"},`...)
 	}
-	b = append(b, `{"Name":"TransactionDate","Value":20261002181723},{"Name":"PhoneNumber","Value":`...)
+	b = append(b, `{"Name":"TransactionDate","Value":`...)
+	b = append(b, moment...)
+	b = append(b, `},{"Name":"PhoneNumber","Value":`...)
 	b = append(b, phone(n)...)
 	return append(b, `}]}}}}`...)
 }
