@@ -9,6 +9,7 @@ type Link struct {
 	Generation uint64 // grows with every link of the endpoint; the greatest is the one that counts
 	Remote     string
 	Since      time.Time
+	Expires    time.Time // when the certificate ends that it began with; its sidecar may have another by now
 	Sent       uint64    // everything up to it was sent, and behind a backlog perhaps some; where it began, if nothing was
 	Acked      uint64    // the last entry that the sidecar has acknowledged on this link, its Hello included; 0 if none
 	Transport  string    // what carries it: TransportQUIC or TransportWebSocket

@@ -192,15 +192,15 @@ func (s *Server) refused(remote string, err error) {
 }
 
 // Cut ends the link of an endpoint, if it has one: Authorize lets its sidecar in no more, for this reason.
-func (s *Server) Cut(endpoint, why string) {
+func (s *Server) Cut(why *Refusal) {
 	s.mu.Lock()
-	st := s.seats[endpoint]
+	st := s.seats[why.Endpoint]
 	s.mu.Unlock()
 	if st == nil {
 		return
 	}
 	if l := st.present(); l != nil {
-		l.oust(refusal(&Refusal{Endpoint: endpoint, Reason: why}))
+		l.oust(refusal(why))
 	}
 }
 
@@ -227,7 +227,7 @@ func (s *Server) Links() []Link {
 			over, _ := l.conn.Transport()
 			list = append(list, Link{
 				Endpoint: l.endpoint.Name, Instance: l.instance, Generation: l.generation, Remote: l.conn.Remote(),
-				Since: l.since, Sent: l.sent.Load(), Acked: l.acked.Load(), Transport: over, Rival: rival,
+				Since: l.since, Expires: l.expires, Sent: l.sent.Load(), Acked: l.acked.Load(), Transport: over, Rival: rival,
 			})
 		}
 	}

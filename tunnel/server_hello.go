@@ -59,7 +59,7 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 
 	life, oust := context.WithCancelCause(context.WithoutCancel(ctx))
 	l := &serverLink{
-		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(),
+		server: s, conn: c, frames: frames, endpoint: endpoint, instance: hello.Instance, since: time.Now(), expires: peer.NotAfter,
 		seat: s.seatOf(endpoint.Name), oust: oust, flight: newFlight(), writing: newTurn(),
 	}
 	rival := l.seat.take(l)

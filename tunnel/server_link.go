@@ -25,6 +25,7 @@ type serverLink struct {
 	seat       *seat
 	generation uint64
 	since      time.Time
+	expires    time.Time // the certificate that it began with
 	epoch      wire.Epoch
 
 	head          uint64 // as Welcome told it

@@ -277,6 +277,19 @@ func TestAnAddressThatOnlyShakesHandsForTheTunnelIsHeldBack(t *testing.T) {
 	})
 }
 
+// overTCP is for a sidecar at an address in a bubble, which has no UDP there.
+func overTCP(http *pipes, from string) func(*tunnel.Client) {
+	return func(c *tunnel.Client) {
+		c.Edge = "192.0.2.7:443"
+		c.Listen = func() (net.PacketConn, error) { return nil, errors.New("there is no UDP here") }
+		c.Route = func(netip.AddrPort) netip.Addr { return netip.MustParseAddr("10.0.0.7") }
+		c.Resolve = func(context.Context, string) (net.Addr, error) {
+			return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 443}, nil
+		}
+		c.Dial = func(context.Context, string, string) (net.Conn, error) { return http.dialFrom(from), nil }
+	}
+}
+
 // A mobile network has all its shops behind a few addresses, and none of them is known to an edge that was just started.
 func TestTheShopsOfOneAddressAreNotHeldBackForEachOther(t *testing.T) {
 	inTimeWith(t, edge.Config{}, func(w *world, http *pipes) {
@@ -287,15 +300,7 @@ func TestTheShopsOfOneAddressAreNotHeldBackForEachOther(t *testing.T) {
 		const shops = 60
 		var clients []*tunnel.Client
 		for i := range shops {
-			client, _, stop := w.link(w.sidecar(fmt.Sprint("duka-", i)), func(c *tunnel.Client) {
-				c.Edge, c.Instance = "192.0.2.7:443", [16]byte{byte(i), byte(i >> 8)}
-				c.Listen = func() (net.PacketConn, error) { return nil, errors.New("there is no UDP here") }
-				c.Route = func(netip.AddrPort) netip.Addr { return netip.MustParseAddr("10.0.0.7") }
-				c.Resolve = func(context.Context, string) (net.Addr, error) {
-					return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 443}, nil
-				}
-				c.Dial = func(context.Context, string, string) (net.Conn, error) { return http.dialFrom("203.0.113.9:1"), nil }
-			})
+			client, _, stop := w.link(w.sidecar(fmt.Sprint("duka-", i)), overTCP(http, "203.0.113.9:1"))
 			clients = append(clients, client)
 			defer stop()
 		}

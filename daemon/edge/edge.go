@@ -193,6 +193,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() { e.keepSeen(ctx) })
+	parts.Go(func() { e.keepExpiring(ctx) })
 	e.ingress.ready.Store(true)
 
 	select {

@@ -124,7 +124,7 @@ func (e *Edge) Revoke(ctx context.Context, who, endpoint string) error {
 	if err := e.directory.revoke(ctx, who, endpoint); err != nil {
 		return fmt.Errorf("edge: revoke: %w", err)
 	}
-	e.tunnel.Cut(endpoint, sidecarRevoked)
+	e.tunnel.Cut(&tunnel.Refusal{Endpoint: endpoint, Reason: sidecarRevoked})
 	e.log.Warn("sidecar revoked", "endpoint", endpoint)
 	return nil
 }
@@ -173,7 +173,7 @@ func (e *Edge) give(ctx context.Context, who, endpoint string, request []byte, b
 		return nil, err
 	}
 	if replaced {
-		e.tunnel.Cut(endpoint, sidecarReplaced)
+		e.tunnel.Cut(&tunnel.Refusal{Endpoint: endpoint, Reason: sidecarReplaced})
 	}
 	e.log.Info("certificate issued", "endpoint", endpoint, "to", who)
 	return e.issued(endpoint, der, now), nil
@@ -209,6 +209,31 @@ func (e *Edge) renew(ctx context.Context, peer *x509.Certificate, request []byte
 
 func (e *Edge) issued(endpoint string, der []byte, now time.Time) *wire.Issued {
 	return &wire.Issued{Time: now, Callback: e.directory.callback(endpoint), Certificate: der}
+}
+
+const expireEvery = time.Minute
+
+// keepExpiring ends links that live longer than their sidecars' certificates, until ctx ends. A sidecar renews a month before
+// that, and keeps the link that it has; so one whose last certificate has ended is one that failed to, and is told to do it now.
+func (e *Edge) keepExpiring(ctx context.Context) {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		given := make(map[string]time.Time)
+		for _, endpoint := range e.Endpoints() {
+			given[endpoint.Name] = endpoint.Expires
+		}
+		for _, l := range e.tunnel.Links() {
+			if now := time.Now(); now.After(l.Expires) && now.After(given[l.Endpoint]) {
+				e.tunnel.Cut(&tunnel.Refusal{Code: wire.CloseExpired, Endpoint: l.Endpoint, Reason: enrol.ErrExpired.Error()})
+			}
+		}
+	}
 }
 
 // refused writes down who was not let in.

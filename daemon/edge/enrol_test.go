@@ -451,6 +451,40 @@ func TestASidecarRenewsByItselfBeforeItsCertificateEndsAndAfter(t *testing.T) {
 	}
 }
 
+func TestALinkEndsWithTheLastCertificateOfItsSidecar(t *testing.T) {
+	inTimeWith(t, edge.Config{}, func(w *world, http *pipes) {
+		old := func(endpoint string) *tls.Config { // it ends in half an hour
+			key, request := newRequest(w.T, nil)
+			issued, err := w.AdmitAt(w.Context(), endpoint, request, time.Now().Add(30*time.Minute-enrol.Life))
+			if err != nil {
+				w.Fatal(err)
+			}
+			return &tls.Config{RootCAs: w.private(), Certificates: []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}}
+		}
+		told := make(chan struct{}, 1000)
+		late, _, stop := w.link(old("late"), overTCP(http, "203.0.113.9:1"), func(c *tunnel.Client) { c.Expired = func() { told <- struct{}{} } })
+		defer stop()
+		papers := old("renewed")
+		renewed, _, stop := w.link(papers, overTCP(http, "203.0.113.8:1"))
+		defer stop()
+		time.Sleep(20 * time.Minute)
+		if !late.Status().Connected || !renewed.Status().Connected || len(told) != 0 {
+			w.Fatalf("before that they are %+v, %+v", late.Status(), renewed.Status())
+		}
+		since := renewed.Status().Since
+		if _, err := renewed.Renew(w.Context(), renewal(w.T, papers)); err != nil {
+			w.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		if late.Status().Connected || len(told) == 0 || !strings.Contains(late.Status().LastError, "has to be renewed") {
+			w.Errorf("the certificate has ended, and the link is %+v; told %d times", late.Status(), len(told))
+		}
+		if s := renewed.Status(); !s.Connected || !s.Since.Equal(since) {
+			w.Errorf("one that renewed in time was not left alone: %+v", s)
+		}
+	})
+}
+
 func TestOneShopsSidecarGetsNothingOfAnothersEndpoint(t *testing.T) {
 	w := start(t, edge.Config{})
 	duka := identityOf(t, w.mustJoin("duka"))
