@@ -27,12 +27,24 @@ func main() {
 	// A reader of our output that has gone (hodi dev --json | head -1) must not take the daemons with it.
 	signal.Ignore(syscall.SIGPIPE)
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if err != errSaid {
+		code := 1
+		if e, ok := errors.AsType[*exitError](err); ok {
+			code = e.code
+		}
+		if !errors.Is(err, errSaid) {
 			fmt.Fprintf(os.Stderr, "hodi: %v\n", err)
 		}
-		os.Exit(1)
+		os.Exit(code)
 	}
 }
+
+// An exitError ends the process with a code of its own.
+type exitError struct {
+	code int
+	error
+}
+
+func (e *exitError) Unwrap() error { return e.error }
 
 // errSaid ends the process with 1 where all that there is to say was said.
 var errSaid = errors.New("all was said")
@@ -68,7 +80,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
 			&cli.StringFlag{Name: "log-format", Usage: "log as `FORM`: text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
 		},
-		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), paymentsCommand(), tillCommand(), auditCommand(), benchCommand(), completionCommand(), manCommand()},
+		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), paymentsCommand(), reconcileCommand(), tillCommand(), auditCommand(), benchCommand(), completionCommand(), manCommand()},
 		HideHelp:    true, // help and version are run's
 		HideVersion: true,
 		// Errors are worded for the reader and printed once, by main.

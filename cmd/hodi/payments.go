@@ -16,11 +16,12 @@ func paymentsCommand() *cli.Command {
 	reason := &cli.StringFlag{Name: "reason", Usage: "`WHAT` you looked at and found: it goes into the audit, with your name"}
 	return &cli.Command{
 		Name:  "payments",
-		Usage: "payments that a person has to look at: list them, decide about them",
+		Usage: "payments as a bookkeeper wants them, and those that a person has to look at",
 		Description: "A message that is not believed changes no payment: the sidecar asks M-Pesa. Where that does not settle it, look at the " +
 			"shop's M-Pesa statement, and say what you found. Asks the sidecar that runs on this machine.",
 		Subcommands: []*cli.Command{
 			{Name: "doubtful", Usage: "list the payments of which something was said that is not believed, or not yet", Flags: []cli.Flag{data}, Action: listDoubtful},
+			exportCommand(data),
 			{Name: "confirm", Usage: "say that a payment was made", ArgsUsage: "ID",
 				Description: "It becomes SUCCESS, for good. Of one that is SUCCESS and in doubt (paid twice?) it says that you have seen to that.",
 				Flags:       []cli.Flag{data, reason, &cli.StringFlag{Name: "receipt", Usage: "M-Pesa's receipt, as the statement has it"}},

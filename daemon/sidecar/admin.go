@@ -20,6 +20,8 @@ import (
 //
 //	GET /audit?before=&limit=     {"audit": [...]}: the newest lines, or those before one; oldest first
 //	GET /payments, /payments/ID   as the app's; ?doubt=true are those that somebody has to look at
+//	GET /ledger?from=&to=&unpaid=&numbers=&after=   the books, by when money moved: {"lines": [...], "next"}
+//	POST /ledger {"receipts"}     those lines of them; GET /ledger/days?numbers=: {"first", "last", "shortcodes"}
 //	POST /payments/ID/confirm     {"reason", "receipt"?}: it was made, says a person who has looked
 //	POST /payments/ID/deny        {"reason"}: it was not
 //	POST /forget {"phoneNumber"} or {"payment"}   erases a customer: {"payments", "callbacks", "left", "elsewhere"}
@@ -35,6 +37,9 @@ func (s *Sidecar) operatorRoutes() http.Handler {
 	route("GET /audit", s.listAudit)
 	route("GET /payments", s.listPayments)
 	route("GET /payments/{id}", s.getPayment)
+	route("GET /ledger", s.listLedger)
+	route("POST /ledger", s.ledgerOf)
+	route("GET /ledger/days", s.ledgerDays)
 	route("POST /payments/{id}/confirm", s.decide(true))
 	route("POST /payments/{id}/deny", s.decide(false))
 	route("GET /keys", s.listRefKeys)

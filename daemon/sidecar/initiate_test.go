@@ -403,13 +403,14 @@ func TestPaymentsAreListedAndFound(t *testing.T) {
 	for query, want := range map[string]int{
 		"status=SUCCESS": 1, "status=FAILED": 1, "status=PENDING": 1, "status=UNKNOWN": 0, "session=s2": 1,
 		"from=" + today + "&to=" + today: 3, "to=2020-01-01": 0, "from=2100-01-01T00:00:00Z": 0,
+		"from=today&to=today": 3, "from=yesterday": 3, "to=yesterday": 0,
 	} {
 		s.do("GET", "/payments?"+query, "").into(t, &list)
 		if len(list.Payments) != want {
 			t.Errorf("%s finds %d, want %d", query, len(list.Payments), want)
 		}
 	}
-	for _, query := range []string{"status=PAID", "limit=0", "limit=x", "limit=100000", "from=yesterday", "after=nonsense"} {
+	for _, query := range []string{"status=PAID", "limit=0", "limit=x", "limit=100000", "from=tomorrow", "after=nonsense"} {
 		s.want(s.do("GET", "/payments?"+query, ""), 400, "bad-request")
 	}
 	for body, want := range map[string]int{

@@ -180,10 +180,13 @@ func (s *Sidecar) listPayments(w http.ResponseWriter, r *http.Request) *problem 
 	return nil
 }
 
-// instant reads a time, or a day: of Nairobi, and whole.
+// instant reads a time, or a day: of Nairobi, and whole. Today and yesterday are days.
 func instant(text string, end bool) (time.Time, *problem) {
-	if text == "" {
+	switch ago, named := map[string]int{"today": 0, "yesterday": 1}[text]; {
+	case text == "":
 		return time.Time{}, nil
+	case named:
+		text = time.Now().In(daraja.Nairobi).AddDate(0, 0, -ago).Format(time.DateOnly)
 	}
 	if day, err := time.ParseInLocation(time.DateOnly, text, daraja.Nairobi); err == nil {
 		if end {
@@ -193,7 +196,7 @@ func instant(text string, end bool) (time.Time, *problem) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, badRequest("a time is written as 2026-01-31T08:00:00Z, a day as 2026-01-31")
+		return at, badRequest("a time is written as 2026-01-31T08:00:00Z, a day as 2026-01-31, today or yesterday")
 	}
 	return at, nil
 }

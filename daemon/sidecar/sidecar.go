@@ -6,7 +6,7 @@
 // app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
-// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides,
+// of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides, ledger.go the books,
 // status.go says how the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 

@@ -17,6 +17,7 @@ import (
 // that of the payment.
 type Line struct {
 	At        time.Time // when the money moved; of a payment that is not made, when it began
+	Began     time.Time // of a payment
 	PaymentID string    // "" of money that came by another way
 	Session   string
 	Status    push.Status
@@ -52,14 +53,14 @@ var ledgerParts = [...]struct {
 		AND status = 'SUCCESS' AND completed >= ?1 AND completed < ?2 AND completed >= created - 3600000 AND completed < created + 3600000 ORDER BY created, row LIMIT ?5`},
 	{name: "l", query: `SELECT completed, row, ` + linePayment + ` FROM payments INDEXED BY payments_aside
 		WHERE completed >= max(?1, ?3) AND completed < ?2 AND (completed > ?3 OR row > ?4) AND ` + isAside + ` ORDER BY completed, row LIMIT ?5`},
-	{name: "c", query: `SELECT time, receipt, time, '', '', 'SUCCESS', receipt, amount, reference, '', number, '', '', '', '' FROM money INDEXED BY money_time
+	{name: "c", query: `SELECT time, receipt, time, time, '', '', 'SUCCESS', receipt, amount, reference, '', number, '', '', '', '' FROM money INDEXED BY money_time
 		WHERE time >= max(?1, ?3) AND time < ?2 AND (time > ?3 OR receipt > ?4) AND ` + ofNobody + ` ORDER BY time, receipt LIMIT ?5`},
 	{name: "u", unpaid: true, query: `SELECT created, row, ` + linePayment + ` FROM payments INDEXED BY payments_created
 		WHERE created >= max(?1, ?3) AND created < ?2 AND (created > ?3 OR row > ?4) AND status <> 'SUCCESS' ORDER BY created, row LIMIT ?5`},
 }
 
 const (
-	linePayment = "CASE status WHEN 'SUCCESS' THEN completed ELSE created END, id, session, status, receipt, amount, reference, shortcode, number, environment, phone, doubt, decided"
+	linePayment = "CASE status WHEN 'SUCCESS' THEN completed ELSE created END, created, id, session, status, receipt, amount, reference, shortcode, number, environment, phone, doubt, decided"
 	isAside     = "status = 'SUCCESS' AND (completed < created - 3600000 OR completed >= created + 3600000)" // as the index says it
 	ofNobody    = "NOT EXISTS (SELECT 1 FROM payments WHERE payments.id = money.payment AND payments.status = 'SUCCESS')"
 )
@@ -110,13 +111,13 @@ func scanLines(rows *sql.Rows, lines []Line, part string) (_ []Line, place strin
 	defer rows.Close()
 	for rows.Next() {
 		var l Line
-		var at, when int64
+		var at, when, began int64
 		var key string
-		if err := rows.Scan(&at, &key, &when, &l.PaymentID, &l.Session, (*string)(&l.Status), &l.Receipt, (*int64)(&l.Amount), &l.AccountReference,
+		if err := rows.Scan(&at, &key, &when, &began, &l.PaymentID, &l.Session, (*string)(&l.Status), &l.Receipt, (*int64)(&l.Amount), &l.AccountReference,
 			&l.Shortcode, &l.Number, &l.Environment, &l.Phone, &l.Doubt, &l.DecidedBy); err != nil {
 			return nil, "", err
 		}
-		l.At = instant(when)
+		l.At, l.Began = instant(when), instant(began)
 		lines, place = append(lines, l), part+"."+strconv.FormatInt(at, 10)+"."+key
 	}
 	return lines, place, rows.Err()
@@ -161,7 +162,7 @@ func (t *Table) LedgerOf(ctx context.Context, receipts []string) (lines []Line, 
 	}
 	for _, query := range []string{
 		"SELECT created, row, " + linePayment + " FROM payments WHERE receipt IN " + in + " AND receipt <> '' ORDER BY row",
-		"SELECT time, receipt, time, '', '', 'SUCCESS', receipt, amount, reference, '', number, '', '', '', '' FROM money WHERE receipt IN " + in + " AND " + ofNobody,
+		"SELECT time, receipt, time, time, '', '', 'SUCCESS', receipt, amount, reference, '', number, '', '', '', '' FROM money WHERE receipt IN " + in + " AND " + ofNobody,
 	} {
 		rows, err := t.read.QueryContext(ctx, query, args...)
 		if err == nil {
