@@ -71,6 +71,8 @@ type sidecarSettings struct {
 	PromptsPerPhone    int `toml:"prompts-per-phone"`
 	PromptsPerPhoneDay int `toml:"prompts-per-phone-day"`
 	PromptsPerSession  int `toml:"prompts-per-session"`
+	PromptsPerTill     int `toml:"prompts-per-till"`
+	PromptsPerTillHour int `toml:"prompts-per-till-hour"`
 
 	RetainBodies   duration `toml:"retain-bodies"`
 	RetainPayments duration `toml:"retain-payments"`

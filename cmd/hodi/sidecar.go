@@ -31,6 +31,8 @@ func sidecarCommand() *cli.Command {
 			&cli.IntFlag{Name: "prompts-per-phone", Value: 6, Usage: "send at most `N` prompts an hour to one phone that are not paid; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE"}},
 			&cli.IntFlag{Name: "prompts-per-phone-day", Value: 20, Usage: "and at most `N` a day", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE_DAY"}},
 			&cli.IntFlag{Name: "prompts-per-session", Value: 10, Usage: "and at most `N` an hour from one session, to whatever phones", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_SESSION"}},
+			&cli.IntFlag{Name: "prompts-per-till", Value: 12, Usage: "and at most `N` a minute from one till, paid or not; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL"}},
+			&cli.IntFlag{Name: "prompts-per-till-hour", Value: 120, Usage: "and at most `N` an hour", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL_HOUR"}},
 			&cli.DurationFlag{Name: "retain-bodies", Value: 90 * 24 * time.Hour, Usage: "keep what callbacks said, numbers and names included, for `TIME`; -1s for ever", EnvVars: []string{"HODI_SIDECAR_RETAIN_BODIES"}},
 			&cli.DurationFlag{Name: "retain-payments", Usage: "keep payments for `TIME`, 720h at least; for ever if not given", EnvVars: []string{"HODI_SIDECAR_RETAIN_PAYMENTS"}},
 			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
@@ -95,7 +97,8 @@ func runSidecar(c *cli.Context) error {
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
 	overBool(c, "insecure-listen", &s.InsecureListen)
-	for flag, setting := range map[string]*int{"prompts-per-phone": &s.PromptsPerPhone, "prompts-per-phone-day": &s.PromptsPerPhoneDay, "prompts-per-session": &s.PromptsPerSession} {
+	for flag, setting := range map[string]*int{"prompts-per-phone": &s.PromptsPerPhone, "prompts-per-phone-day": &s.PromptsPerPhoneDay, "prompts-per-session": &s.PromptsPerSession,
+		"prompts-per-till": &s.PromptsPerTill, "prompts-per-till-hour": &s.PromptsPerTillHour} {
 		if c.IsSet(flag) {
 			*setting = c.Int(flag) // else the sidecar's own default, which in dev is another
 		}
@@ -145,6 +148,7 @@ func runSidecar(c *cli.Context) error {
 		KeepBodies: time.Duration(s.RetainBodies), KeepPayments: time.Duration(s.RetainPayments),
 		CertificateFile: s.CertificateFile, KeyFile: s.KeyFile, PlainHTTP: s.InsecureListen, Hosts: s.Hosts,
 		PromptsPerPhone: s.PromptsPerPhone, PromptsPerPhoneDay: s.PromptsPerPhoneDay, PromptsPerSession: s.PromptsPerSession,
+		PromptsPerTill: s.PromptsPerTill, PromptsPerTillHour: s.PromptsPerTillHour,
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Logger: logger,

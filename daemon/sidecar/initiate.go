@@ -27,6 +27,7 @@ const pushDeadline = 75 * time.Second
 //	410  session-expired the session was opened more than a day ago
 //	429  too-many-prompts  of this phone, or of this session, were not paid; Retry-After. The app (with its key) and a till
 //	                     may ask a phone all the same, one prompt at a time
+//	429  till-limit      this till asks too often; Retry-After
 //	422  key-reused      the Idempotency-Key was used for something else
 //	503  no-callback-address
 func (s *Sidecar) initiate(work context.Context) handler {
@@ -35,9 +36,14 @@ func (s *Sidecar) initiate(work context.Context) handler {
 		if p != nil {
 			return p
 		}
+		till, byShop := s.asks(r)
+		request.ByShop = byShop
 		base := s.callbackBase()
 		if base == "" {
 			return noCallbackAddress()
+		}
+		if p := s.tillMay(r, till, &s.tillPrompts, "payments"); p != nil {
+			return p
 		}
 
 		// From here on it does not matter whether the browser stays.
@@ -86,7 +92,7 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	if p != nil {
 		return request, code, p
 	}
-	request = correlate.Request{Session: session.ID, ByShop: s.byShop(r), Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
+	request = correlate.Request{Session: session.ID, Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
 	if len(request.IdempotencyKey) > 255 {
 		return request, code, badRequest("an Idempotency-Key has at most 255 characters")
 	}
@@ -140,13 +146,13 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	return request, code, nil
 }
 
-// byShop reports whether it is the app or a till that asks. Nobody needs to be either, so whoever is not is not told.
-func (s *Sidecar) byShop(r *http.Request) bool {
+// asks says whether it is the app or a till that asks, and which till. Nobody needs to be either, so whoever is not is not told.
+func (s *Sidecar) asks(r *http.Request) (till *correlate.Till, byShop bool) {
 	if s.config.Dev { // everybody is the app
-		return false
+		return nil, false
 	}
-	_, p := s.admit(r)
-	return p == nil
+	till, p := s.admit(r)
+	return till, p == nil
 }
 
 func (s *Sidecar) beginProblem(err error) *problem {

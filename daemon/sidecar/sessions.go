@@ -43,6 +43,10 @@ func (s *Sidecar) openSession(w http.ResponseWriter, r *http.Request) *problem {
 		}
 		session.Shortcode = code.Name
 	}
+	till, _ := s.asks(r)
+	if p := s.tillMay(r, till, &s.tillSessions, "sessions"); p != nil {
+		return p
+	}
 	session, err := s.table.OpenSession(r.Context(), session)
 	if err != nil {
 		return s.internal("open a session", err)

@@ -70,6 +70,10 @@ type Config struct {
 	PromptsPerPhoneDay int // on one phone in a day; default: 20, and in dev no limit
 	PromptsPerSession  int // of one session in an hour; default: 10, and in dev no limit
 
+	// What one till may ask for, paid or not; less than 0: as much as it likes.
+	PromptsPerTill     int // in a minute; default: 12
+	PromptsPerTillHour int // in an hour; default: 120
+
 	KeepBodies   time.Duration // of callbacks, which hold numbers and names; default: 90 days; less than 0: for ever
 	KeepPayments time.Duration // at least 30 days; default: for ever
 
@@ -125,15 +129,16 @@ type Sidecar struct {
 	hosts      map[string]bool // that we answer to besides loopback's
 	machine    string          // the name of this one
 
-	damaged     chan error // has why, once the database turned out to be damaged
-	restarted   bool       // this folder was a sidecar's before
-	started     time.Time
-	subscribers limits // readers of events
-	tills       tills
-	certificate *certificate   // nil: plain HTTP
-	requests    gate           // every request, until it is answered or handed to a socket
-	sockets     sync.WaitGroup // WebSockets; begun only within a request
-	pushes      sync.WaitGroup // what initiate began; begun only within a request
+	damaged                   chan error // has why, once the database turned out to be damaged
+	restarted                 bool       // this folder was a sidecar's before
+	started                   time.Time
+	subscribers               limits // readers of events
+	tills                     tills
+	tillPrompts, tillSessions turns
+	certificate               *certificate   // nil: plain HTTP
+	requests                  gate           // every request, until it is answered or handed to a socket
+	sockets                   sync.WaitGroup // WebSockets; begun only within a request
+	pushes                    sync.WaitGroup // what initiate began; begun only within a request
 }
 
 // Open makes ready what the sidecar needs on disk. Nothing is served and nothing is dialled before Run.

@@ -96,6 +96,56 @@ func TestATillReadsAndAsksForPaymentsAndNothingElse(t *testing.T) {
 	}
 }
 
+// TestAStolenTillAsksForSoManyPaymentsAndNoMore: the limits on phones are not for tills, so a till has its own, over all phones
+// and sessions; and what it opens is bounded, too.
+func TestAStolenTillAsksForSoManyPaymentsAndNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, outside, func(c *sidecar.Config) { c.PromptsPerTill, c.PromptsPerTillHour = 3, 5 })
+		own, other := s.enter(s.invited("Front desk")), s.enter(s.invited("Garden"))
+		phones := 0
+		ask := func(who []string) answer {
+			t.Helper()
+			phones++
+			return s.do("POST", "/sessions/"+s.opened("1")+"/initiate", fmt.Sprintf(`{"phoneNumber":"2547000000%02d"}`, phones), who...)
+		}
+		for range 3 {
+			s.want(ask(own), 200, "")
+		}
+		refused := ask(own)
+		s.want(refused, 429, "till-limit")
+		if after := refused.header.Get("Retry-After"); after != "60" {
+			t.Errorf("it is to come back after %q seconds", after)
+		}
+		s.want(ask(other), 200, "") // another till goes on
+		s.want(ask(nil), 200, "")   // and so do customers
+		time.Sleep(time.Minute)
+		s.want(ask(own), 200, "")
+		s.want(ask(own), 200, "")
+		refused = ask(own)
+		s.want(refused, 429, "till-limit")
+		if after := refused.header.Get("Retry-After"); after != "3540" {
+			t.Errorf("after five in an hour it is to come back after %q seconds", after)
+		}
+		time.Sleep(59 * time.Minute)
+		s.want(ask(own), 200, "")
+
+		for range 3 {
+			s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, own...), 201, "")
+		}
+		s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, own...), 429, "till-limit")
+		s.want(s.do("POST", "/sessions", `{"amount":1,"accountReference":"A"}`, other...), 201, "")
+		var said []string
+		for _, a := range s.audit() {
+			if strings.Contains(a, "till asks too often") {
+				said = append(said, a)
+			}
+		}
+		if len(said) != 3 || !strings.Contains(said[0], "Front desk") {
+			t.Errorf("the audit says %q", said)
+		}
+	})
+}
+
 func TestACodeIsGoodOnceAndForTenMinutes(t *testing.T) {
 	s := open(t, false, outside)
 	code := s.invited("")
