@@ -23,7 +23,8 @@ type deployed struct {
 	dev                     // for the phone
 }
 
-func deploy(t *testing.T) *deployed {
+// deploy starts it; more is what its configuration says of the sidecar besides.
+func deploy(t *testing.T, more ...string) *deployed {
 	s := &deployed{T: t, dir: t.TempDir()}
 	box := startDaemon(t, s.dir, "sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
 	s.Sandbox = box.says("url")
@@ -42,6 +43,7 @@ listen = "127.0.0.1:0"
 data = "sidecar"
 daraja-url = %q
 queries-per-minute = 600
+%s
 
 [shortcode.main]
 environment = "sandbox"
@@ -50,7 +52,7 @@ consumer-key-file = "key"
 consumer-secret-file = "secret"
 passkey-file = "passkey"
 query-above = 5000
-`, s.Sandbox)
+`, s.Sandbox, strings.Join(more, "\n"))
 	if err := os.WriteFile(filepath.Join(s.dir, "hodi.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -85,3 +85,84 @@ func TestACashierOpensTheTillWithACode(t *testing.T) {
 		t.Errorf("hodi audit printed\n%s", out)
 	}
 }
+
+// TestACashierAsksForAPayment: a customer whose phone was prompted enough is told to turn to the till, and there it works.
+func TestACashierAsksForAPayment(t *testing.T) {
+	b := newBrowser(t)
+	s := deploy(t, "prompts-per-phone = 1", "prompts-per-till = 2")
+	out := s.hodi("till", "invite", "Front desk")
+	code, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(out, "code")), "\n")
+	till := b.open(t, "till", s.sidecar+"/till", 360, 740)
+	fill := func(id, text string) {
+		t.Helper()
+		till.do(evaluate(fmt.Sprintf(`{ const field = document.querySelector('[data-testid=%s]'); field.value = %q; field.dispatchEvent(new Event('input', {bubbles: true})); }`, id, text)))
+	}
+	note := func(want string) {
+		t.Helper()
+		till.shows("the note "+want, fmt.Sprintf("document.querySelector('[data-testid=sale-note]').textContent.includes(%q)", want))
+	}
+	open := func(yes bool) {
+		t.Helper()
+		till.shows(fmt.Sprintf("the form: %v", yes), fmt.Sprintf("document.querySelector('[data-testid=sale]').open === %v", yes))
+	}
+	newest := func(status, amount string) {
+		t.Helper()
+		till.shows(status+" of "+amount, fmt.Sprintf(`document.querySelector('[data-testid=newest]').dataset.status === %q && document.querySelector('[data-testid=newest-amount]').textContent === %q`, status, amount))
+	}
+	till.shows("the code's field", "document.querySelector('[data-testid=code]').checkVisibility()")
+	till.shows("no way to ask", "!document.querySelector('[data-testid=sale-open]').checkVisibility()")
+	fill("code", code)
+	till.click("[data-testid=enter-go]")
+	till.shows("that it is live", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
+
+	page, _ := s.begin(100)
+	s.answer(t, "cancel")
+	eventually(t, "that it was cancelled", func() bool { return s.state(page)["status"] == "FAILED" })
+	if status, problem := call(t, "POST", page+"/initiate", map[string]any{"phoneNumber": testPhone}); status != 429 || !strings.Contains(fmt.Sprint(problem["detail"]), "have the shop ask at its till") {
+		t.Errorf("the customer is answered %d %v", status, problem)
+	}
+
+	till.click("[data-testid=sale-open]")
+	open(true)
+	till.picture()
+	till.click("[data-testid=sale-go]")
+	note("not a Kenyan mobile number")
+	till.picture()
+	fill("sale-phone", "0708 374 149")
+	till.click("[data-testid=sale-go]")
+	note("whole shillings")
+	fill("sale-amount", "1,500")
+	till.click("[data-testid=sale-go]")
+	note("what the payment is for")
+	fill("sale-reference", "TABLE <4>")
+	till.click("[data-testid=sale-go]")
+	note("letters, digits and spaces")
+	fill("sale-reference", "TABLE 4")
+	till.do(evaluate(`globalThis.online = globalThis.fetch; globalThis.fetch = () => Promise.reject(new TypeError("offline"))`))
+	till.click("[data-testid=sale-go]")
+	note("does not answer")
+	till.do(evaluate(`globalThis.fetch = globalThis.online`))
+	till.click("[data-testid=sale-go]")
+	open(false)
+	newest("PENDING", "1,500")
+	till.picture()
+
+	till.click("[data-testid=sale-open]")
+	fill("sale-phone", "0708374149")
+	fill("sale-amount", "20")
+	fill("sale-reference", "TABLE 5")
+	till.click("[data-testid=sale-go]")
+	note("asked just now")
+	till.click("[data-testid=sale-go]")
+	note("asked too often")
+	till.picture()
+	till.click("[data-testid=sale-close]")
+	open(false)
+	s.answer(t, "approve")
+	newest("SUCCESS", "1,500")
+	if out := s.hodi("audit"); !strings.Contains(out, "till asks too often") || !strings.Contains(out, "Front desk") {
+		t.Errorf("hodi audit printed\n%s", out)
+	}
+	s.hodi("till", "revoke", "1")
+	till.shows("that it is signed out", "document.querySelector('[data-testid=code]').checkVisibility() && !document.querySelector('[data-testid=sale-open]').checkVisibility()")
+}

@@ -4,6 +4,7 @@
 // it shows is never older than it says: the moment it is not being kept up to date, it says so.
 
 import { subscribe } from "/client.js";
+import { Sale } from "./ask.js";
 import { Entry } from "./enter.js";
 import { ago, clock, date, day, midnight, money, phone, showReceipt, spelled } from "./format.js";
 import { missing } from "./gap.js";
@@ -35,6 +36,8 @@ const entrance = new Entry(word, () => {
   refused = false;
   load();
 });
+
+const sale = new Sale(word, () => lang, () => load()); // which finds out why
 
 let updates; // the subscription, once there is a list to go on from
 let link = "connecting";
@@ -120,7 +123,9 @@ function follow(head) {
 
 function show() {
   const entering = !at("enter").hidden;
-  at("newest").hidden = at("day").hidden = at("sound").hidden = entering;
+  at("newest").hidden = at("day").hidden = at("sell").hidden = at("sound").hidden = entering;
+  if (entering) sale.close();
+  else sale.show();
   if (entering) entrance.show();
   freshness();
   gap();
