@@ -259,7 +259,9 @@ func TestTheAppsKeyIsTakenFromAHeaderOnly(t *testing.T) {
 	s := open(t, false, outside)
 	for _, query := range []string{"key", "api_key", "apikey", "token", "access_token", "authorization"} {
 		for _, value := range []string{s.key, "Bearer%20" + s.key} {
-			s.want(s.do("GET", "/payments?"+query+"="+value, ""), 401, "not-authorised")
+			for _, path := range []string{"/payments", "/status"} { // for tills, too, and for the app alone
+				s.want(s.do("GET", path+"?"+query+"="+value, ""), 401, "not-authorised")
+			}
 			s.socket("/events?" + query + "=" + value).wantClose(4401)
 		}
 	}

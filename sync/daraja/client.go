@@ -151,14 +151,14 @@ func (c *Client) post(ctx context.Context, op, path string, limit time.Duration,
 	if c.api.base == "" {
 		return reply{}, refusal(op, "there is no environment "+strconv.Quote(c.Shortcode.Environment))
 	}
+	secrets := append(addressSecrets(body["CallBackURL"]), body["Password"], c.Shortcode.Passkey, c.Shortcode.ConsumerKey, c.Shortcode.ConsumerSecret)
 	refusedToken := ""
 	for {
 		token, err := c.tokens.get(ctx, refusedToken)
 		if err != nil {
 			return reply{}, err
 		}
-		r, err := c.api.call(ctx, op, limit, http.MethodPost, path, "Bearer "+token, body,
-			token, body["Password"], c.Shortcode.Passkey, c.Shortcode.ConsumerKey, c.Shortcode.ConsumerSecret)
+		r, err := c.api.call(ctx, op, limit, http.MethodPost, path, "Bearer "+token, body, append(secrets, token)...)
 		if err != nil || !r.tokenRefused() || refusedToken != "" {
 			return r, err
 		}

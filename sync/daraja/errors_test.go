@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -106,12 +107,15 @@ func TestOnlyADefiniteRefusalCountsAsRefused(t *testing.T) {
 
 func TestErrorsKeepSecretsToThemselves(t *testing.T) {
 	const phone, checkout = "254708374149", "ws_CO_1007202409152617708374149"
+	const key, ref = "638cebfed223590c09177d9ab3cef2fc", "1b6f536910e3551b197af17657e784480a1b2c3d4e5f60718293a4b5c6d7e8f9"
+	order := order
+	order.CallbackURL = "https://hooks.example.co.ke/c/" + key + "/" + ref
 	echo := func(status int, form string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
 			var body map[string]string
 			_ = json.Unmarshal(b, &body)
-			all := strings.Join([]string{"said", body["Password"], r.Header.Get("Authorization"), till.Passkey, till.ConsumerKey, till.ConsumerSecret, "to", phone, "+" + phone, "0708374149", checkout,
+			all := strings.Join([]string{"said", body["Password"], r.Header.Get("Authorization"), till.Passkey, till.ConsumerKey, till.ConsumerSecret, body["CallBackURL"], path.Base(body["CallBackURL"]), "to", phone, "+" + phone, "0708374149", checkout,
 				"Invalid Access Token - AAAAbbbbCCCCdddd1111eeee2222"}, " ")
 			if r.Method == "GET" {
 				if status != 418 {
@@ -148,7 +152,7 @@ func TestErrorsKeepSecretsToThemselves(t *testing.T) {
 			slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "error", err, "group", slog.GroupValue(slog.Any("error", *e)))
 			encoded, _ := json.Marshal(err)
 			whole := fmt.Sprintf("%v %+v %#v %s %#v %s %s", err, *e, *e, e.Message+e.Code+e.RequestID, err, &log, encoded)
-			for _, secret := range []string{token1, "AAAAbbbb", till.Passkey, till.ConsumerKey, till.ConsumerSecret, basic, "cGFzc2tleS0w", base64.StdEncoding.EncodeToString([]byte("174379pass"))[:12]} {
+			for _, secret := range []string{token1, "AAAAbbbb", till.Passkey, till.ConsumerKey, till.ConsumerSecret, basic, key, ref, ref[32:], "cGFzc2tleS0w", base64.StdEncoding.EncodeToString([]byte("174379pass"))[:12]} {
 				if strings.Contains(whole, secret) {
 					t.Errorf("%s: the error gives away %q: %s", name, secret, whole)
 				}

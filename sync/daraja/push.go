@@ -176,6 +176,17 @@ func CheckCallbackURL(s, environment string) error {
 	return nil
 }
 
+// addressSecrets is what makes a callback address one that nobody can guess: all of it, and each long word of its path. What
+// Daraja says of a push is shown to who pays; and whoever has the address can post there that he has.
+func addressSecrets(address string) (secrets []string) {
+	for word := range strings.SplitSeq(address, "/") {
+		if len(word) >= 16 && !strings.ContainsAny(word, ".:") { // no host
+			secrets = append(secrets, word)
+		}
+	}
+	return append(secrets, address)
+}
+
 // ForbiddenWord finds a word that Safaricom does not want in a callback address, in host or path; "" if there is none. Its
 // documents forbid them all, in any case; for mpesa a refusal has been seen. Push leaves it to Daraja to refuse.
 func ForbiddenWord(address string) string {
