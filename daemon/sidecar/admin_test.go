@@ -66,8 +66,18 @@ func TestTheOperatorsSocketIsForItsOwnerAlone(t *testing.T) {
 	if err != nil || info.Mode().Type() != os.ModeSocket || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket is %v, %v", info, err)
 	}
-	if a := s.do("GET", "/audit", "", "Authorization", "Bearer "+s.key); a.status != 404 {
-		t.Errorf("the app reads the audit: %d", a.status)
+	for _, route := range []string{
+		"GET /audit", "POST /payments/1/confirm", "POST /payments/1/deny", "POST /forget",
+		"GET /keys", "POST /keys", "DELETE /keys/key-1", "GET /tills", "POST /tills", "DELETE /tills/1",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		a := s.do(method, path, "{}", "Authorization", "Bearer "+s.key)
+		if method == "GET" {
+			a = s.do(method, path, "", "Authorization", "Bearer "+s.key)
+		}
+		if a.status != 405 && !strings.Contains(string(a.body), "there is nothing at this address") {
+			t.Errorf("to the app %s answers %d %s", route, a.status, a.body)
+		}
 	}
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
@@ -94,5 +104,12 @@ func TestWhoWasTurnedAwayIsWrittenDown(t *testing.T) {
 	}
 	if got := s.audit(); !slices.Equal(got, want) {
 		t.Errorf("the audit is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	for range 30 { // of what goes on, the first twenty in an hour
+		s.want(s.do("GET", path, "", "Origin", "https://evil.example"), 403, "forbidden-origin")
+	}
+	if got := len(s.audit()); got >= len(want)+30 {
+		t.Errorf("%d lines, of which 30 are of one page", got)
 	}
 }
