@@ -100,10 +100,26 @@ func (x *tx) judgeByIDs(c daraja.Callback, from post) (verdict, error) {
 		return verdict{}, err
 	case p != nil:
 		return x.judgeMatched(p, c, from)
+	case other != nil && other.CheckoutRequestID == "":
+		return x.judgeForgotten(other, c), nil
 	case other != nil:
 		return verdict{payment: other, said: c}.suspect("its MerchantRequestID is known with another CheckoutRequestID"), nil
 	}
 	return verdict{state: StateUnmatched, said: c}, nil
+}
+
+// judgeForgotten is for a callback without a ref of a payment whose customer was forgotten: with the number the
+// CheckoutRequestID went, which holds it, and one id alone is not enough to be believed. Nor can Daraja be asked without it, and
+// asking with the one that is said here would be to ask about whatever the poster likes. So a person decides, with the callback
+// and the shop's statement before him. What says what is known already troubles nobody.
+func (x *tx) judgeForgotten(p *Payment, c daraja.Callback) verdict {
+	v := verdict{payment: p, said: c}
+	paid := daraja.OutcomeOf(c.ResultCode) == daraja.OutcomePaid
+	if !paid && p.ResultCode == c.ResultCode || paid && p.Status == push.Success && p.Receipt != "" && strings.EqualFold(p.Receipt, c.Receipt) {
+		v.state = StateRepeated
+		return v
+	}
+	return v.suspect("the customer of its payment was forgotten, and with the number one of the ids by which it would be believed: look at the shop's statement, and decide (hodi payments confirm or deny)")
 }
 
 // judgeMatched is for a callback that both ids connect with a payment, now or when its ids became known.

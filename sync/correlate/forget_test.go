@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 )
 
@@ -188,6 +190,59 @@ func TestWhatMPesaSaysOfAPaymentWhoseCustomerWasForgottenCounts(t *testing.T) {
 	if p := s.wantPayment(p.ID, push.Success, newReceipt, ""); p.CheckoutRequestID != "" {
 		t.Errorf("the payment has the number again: %+v", p)
 	}
+}
+
+// TestAPaymentWithoutARefWhoseCustomerWasForgottenIsDecidedByAPerson: one of its two ids is gone, and nothing else spoke for its
+// callbacks. They are not believed, and not lost.
+func TestAPaymentWithoutARefWhoseCustomerWasForgottenIsDecidedByAPerson(t *testing.T) {
+	s := open(t)
+	registered := func(session string) correlate.Payment {
+		merchant, checkout := ids(p0(session))
+		p, err := s.Register(t.Context(), correlate.Registration{Session: session, MerchantRequestID: merchant, CheckoutRequestID: checkout, Amount: 100_00, Phone: phone, Shortcode: "main"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	paid, failed := registered("paid"), registered("failed")
+	s.comes("", success(p0("paid"), "100.00", usedReceipt))
+	s.comes("", failure(p0("failed"), "1032"))
+	if f, err := s.Forget(t.Context(), phone, "ann"); err != nil || f.Payments != 2 || f.Left != 0 {
+		t.Fatalf("forgot %+v, %v", f, err)
+	}
+	s.published = nil
+	for range 2 { // what is said again is nothing new
+		s.wantState(s.comes("", success(p0("paid"), "100.00", usedReceipt)), "repeated")
+		s.wantState(s.comes("", failure(p0("failed"), "1032")), "repeated")
+		s.restart()
+	}
+	s.wantEvents()
+	s.wantPayment(paid.ID, push.Success, usedReceipt, "")
+	s.wantPayment(failed.ID, push.Failed, "", "")
+
+	// The customer has paid after all. Who knows one id and makes the other up could say that, too.
+	late := s.comes("", success(p0("failed"), "100.00", newReceipt))
+	s.wantState(late, "suspect")
+	s.wantEvents("PAYMENT_UPDATE FAILED cancelled")
+	s.wantPayment(failed.ID, push.Failed, "", correlate.DoubtSuspect)
+	s.wantSentence(failed.ID, daraja.SentenceDoubtedUnasked())
+	if due := s.due(); len(due) != 0 || !strings.Contains(late.Error, "decide") || !strings.Contains(string(late.Body), newReceipt) {
+		t.Errorf("due are %v, and a person is told %q of %s", due, late.Error, late.Body)
+	}
+	if _, err := s.Confirm(t.Context(), failed.ID, correlate.Decision{Who: "ann", Reason: "it is on the statement", Receipt: newReceipt}); err != nil {
+		t.Fatal(err)
+	}
+	sum := push.Money(0)
+	for _, p := range []correlate.Payment{paid, failed} {
+		if p = s.get(p.ID); p.Status == push.Success {
+			sum += p.Amount
+		}
+	}
+	if sum != 200_00 {
+		t.Errorf("the sum is %v", sum)
+	}
+	s.wantPayment(failed.ID, push.Success, newReceipt, "")
+	s.wantState(s.comes("", success(p0("failed"), "100.00", newReceipt)), "repeated")
 }
 
 func TestACallbackThatWaitsForItsPaymentIsNotForgotten(t *testing.T) {
