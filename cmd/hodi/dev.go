@@ -280,7 +280,7 @@ func tell(w io.Writer, m push.Message) error {
 	if m.Data.MpesaReceiptNumber != "" {
 		line += "  " + m.Data.MpesaReceiptNumber
 	}
-	line = strings.TrimRight(line, " ") + "\n"
+	line = plain(strings.TrimRight(line, " ")) + "\n" // a reference may be anybody's
 	if m.Data.Status == push.Failed || m.Data.Status == push.Unknown {
 		for _, text := range wrap(m.Data.Reason, width-12) {
 			line += "            " + text + "\n"

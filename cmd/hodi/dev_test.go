@@ -255,3 +255,14 @@ func TestDevStandsWhenNobodyReadsWhatItPrints(t *testing.T) {
 	})
 	d.stop(t)
 }
+
+func TestAReferenceSaysNothingToTheTerminal(t *testing.T) {
+	var b strings.Builder
+	m := push.Message{Data: push.Data{Status: push.Success, Amount: 500, AccountReference: "A\x1b]0;B\a\n C"}}
+	if err := tell(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\a") || !strings.Contains(got, "A?]0;B?? C") {
+		t.Errorf("the terminal is told %q", got)
+	}
+}
