@@ -273,11 +273,20 @@ func TestTheEdgeRefusesASidecarsCertificateOfAnotherCAWhichThenAsksOnlyNowAndThe
 
 func TestARevokedSidecarIsRefusedAndAsksAgainOnlyNowAndThen(t *testing.T) {
 	overBoth(t, func(w *world) {
+		var refusals atomic.Int32
+		w.refused = func(_, _ string, why error) {
+			if strings.Contains(why.Error(), "this sidecar was revoked") {
+				refusals.Add(1)
+			}
+		}
 		e, s := w.edge(), newSink()
 		c := w.sidecar("guess", s)
 		time.Sleep(time.Minute)
-		if n := w.log.count("who=edge", "this sidecar was revoked"); n < 5 || n > 20 {
+		if n := refusals.Load(); n < 5 || n > 20 {
 			t.Errorf("asked %d times in a minute", n)
+		}
+		if n := w.log.count("who=edge", "sidecar not let in", "this sidecar was revoked"); n != 1 {
+			t.Errorf("the edge's log has %d lines of it", n)
 		}
 		if status := c.Status(); status.Connected || !strings.Contains(status.LastError, "this sidecar was revoked") {
 			t.Errorf("status %+v", status)

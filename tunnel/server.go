@@ -41,8 +41,8 @@ type Server struct {
 	Logger *slog.Logger
 
 	door    door
-	hushed  hush // about those of whom it is not known who they are
 	mu      sync.Mutex
+	hushes  map[turned]*hush
 	seats   map[string]*seat // by endpoint; as many as were ever authorised
 	buffers sync.Pool        // *[]byte, for frames on their way out
 }
@@ -54,7 +54,7 @@ func (s *Server) Serve(ctx context.Context, pc net.PacketConn) error {
 	if err := s.complete(); err != nil {
 		return err
 	}
-	h := &hall{door: &s.door, log: s.log(), serve: func(c *quic.Conn) { s.accepted(ctx, c) }, waiters: make(map[*waiter]bool)}
+	h := &hall{door: &s.door, log: s.log(), serve: func(c *quic.Conn) { s.accepted(ctx, c) }, full: s.turnedAway, waiters: make(map[*waiter]bool)}
 	tr := &quic.Transport{
 		Conn:              pc,
 		StatelessResetKey: (*quic.StatelessResetKey)(s.ResetKey),
@@ -126,18 +126,16 @@ func (s *Server) report(c conn, l *serverLink, err error) {
 		level = slog.LevelWarn
 	}
 	if l == nil {
-		if e, ok := errors.AsType[*ending](err); ok && e.code == wire.CloseUnauthorized {
+		if refuses(err) {
 			s.refused(c.Remote(), err)
 		}
 		facts := []any{"remote", c.Remote(), "err", err}
-		if !ours(err) {
-			untold, tell := s.hushed.tell(time.Now())
-			if !tell {
-				return
-			}
-			if untold > 0 {
-				facts = append(facts, "untold", untold)
-			}
+		untold, tell := s.hushed(err)
+		if !tell {
+			return
+		}
+		if untold > 0 {
+			facts = append(facts, "untold", untold)
 		}
 		s.log().Log(context.Background(), level, "sidecar not let in", facts...)
 		return
@@ -145,33 +143,39 @@ func (s *Server) report(c conn, l *serverLink, err error) {
 	s.log().Log(context.Background(), level, "link ended", "endpoint", l.endpoint.Name, "generation", l.generation, "remote", c.Remote(), "acked", l.acked.Load(), "err", err)
 }
 
-// ours reports whether it is known whose sidecar was refused: then it has a certificate of ours, or a join code.
-func ours(err error) bool {
-	r, ok := errors.AsType[*Refusal](err)
-	return ok && r.Endpoint != ""
+// refuses reports whether a connection that ended before it was a link was refused, rather than given up.
+func refuses(err error) bool {
+	if e, ok := errors.AsType[*ending](err); ok {
+		switch e.code {
+		case wire.CloseUnauthorized, wire.CloseExpired, wire.CloseVersion:
+			return true
+		}
+	}
+	return errors.Is(err, wire.ErrProtocol)
 }
 
-// hush bounds what is logged about strangers, who may come as often as they like: so many lines in a while, and the next one
-// says how many there would have been besides.
+// hush bounds what is logged about those who may come as often as they like: so many lines in a while, and the next one says
+// how many there would have been besides.
 type hush struct {
-	mu     sync.Mutex
 	until  time.Time
 	told   int
 	untold int
 }
 
+// Strangers are all one. A sidecar that is refused, and so has a certificate of ours or a join code, comes every few seconds
+// until somebody goes there: it is told of at once, and by the hour.
 const (
 	hushLines = 10
 	hushFor   = 10 * time.Second
+	ourLines  = 1
+	ourHush   = time.Hour
 )
 
-func (h *hush) tell(now time.Time) (untold int, tell bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (h *hush) tell(now time.Time, lines int, every time.Duration) (untold int, tell bool) {
 	if !now.Before(h.until) {
-		h.until, h.told = now.Add(hushFor), 0
+		h.until, h.told = now.Add(every), 0
 	}
-	if h.told >= hushLines {
+	if h.told >= lines {
 		h.untold++
 		return 0, false
 	}
@@ -179,6 +183,35 @@ func (h *hush) tell(now time.Time) (untold int, tell bool) {
 	untold, h.untold = h.untold, 0
 	return untold, true
 }
+
+// turned is whose sidecar was refused, and with what code: of few that there can be. The zero turned is strangers.
+type turned struct {
+	endpoint string
+	code     wire.CloseCode
+}
+
+// hushed says whether to log that somebody was not let in, and how often that was not logged before.
+func (s *Server) hushed(err error) (untold int, tell bool) {
+	var who turned
+	lines, every := hushLines, hushFor
+	if r, ok := errors.AsType[*Refusal](err); ok && r.Endpoint != "" {
+		who = turned{r.Endpoint, reason(err)}
+		lines, every = ourLines, ourHush
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.hushes[who]
+	if h == nil {
+		if s.hushes == nil {
+			s.hushes = make(map[turned]*hush)
+		}
+		h = new(hush)
+		s.hushes[who] = h
+	}
+	return h.tell(time.Now(), lines, every)
+}
+
+func (s *Server) turnedAway(remote string) { s.refused(remote, ErrCrowded) }
 
 func (s *Server) refused(remote string, err error) {
 	if s.Refused == nil {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +19,10 @@ type door struct {
 	mu   sync.Mutex
 	from map[netip.Addr]int
 }
+
+// ErrCrowded is why Refused is told of somebody for whom there was no place. It is told in the way of all other packets, and
+// so must not wait.
+var ErrCrowded = errors.New("too many connections have not said who they are")
 
 const doorShare = maxPending / 8 // of one address, when the door is half full
 

@@ -23,6 +23,7 @@ type hall struct {
 	door     *door
 	log      *slog.Logger
 	serve    func(*quic.Conn)
+	full     func(remote string) // somebody was turned away
 	listener *quic.Listener
 
 	mu      sync.Mutex
@@ -57,7 +58,8 @@ func (h *hall) open(tr *quic.Transport, conf *tls.Config) (err error) {
 func (h *hall) enter(serving, ctx context.Context, from net.Addr) (context.Context, error) {
 	leave, ok := h.door.open(from)
 	if !ok {
-		return nil, errors.New("too many connections have not said who they are")
+		h.full(from.String())
+		return nil, ErrCrowded
 	}
 	a := &arrival{known: leave, taken: sync.OnceFunc(h.gone)}
 	h.come(serving)

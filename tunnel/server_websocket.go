@@ -66,7 +66,7 @@ func (s *Server) ServeWebSocket(ctx context.Context, l net.Listener) error {
 		},
 	}
 	stop := whenDone(ctx, func() { web.Close() }) // links are no longer its own
-	err := web.Serve(guests{l, &s.door})
+	err := web.Serve(guests{l, &s.door, s.turnedAway})
 	stop()
 	web.Close()
 	links.shut()
@@ -106,6 +106,7 @@ func (g *gate) shut() {
 type guests struct {
 	net.Listener
 	door *door
+	full func(remote string)
 }
 
 func (g guests) Accept() (net.Conn, error) {
@@ -121,6 +122,7 @@ func (g guests) Accept() (net.Conn, error) {
 		leave, ok := g.door.open(c.RemoteAddr())
 		if !ok {
 			beneath.Close()
+			g.full(c.RemoteAddr().String())
 			continue
 		}
 		return &guest{bluntly{c, beneath}, leave}, nil

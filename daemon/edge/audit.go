@@ -55,7 +55,7 @@ type auditLog struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	refusals map[string]*refusals // by subject
+	refusals map[refused]*refusals
 }
 
 const auditSchema = `
@@ -75,7 +75,7 @@ CREATE TRIGGER IF NOT EXISTS audit_not_replaced BEFORE INSERT ON audit WHEN EXIS
 BEGIN SELECT RAISE(ABORT, 'a line of the audit is never replaced'); END;`
 
 func newAuditLog(db *sql.DB, log *slog.Logger) *auditLog {
-	return &auditLog{db: db, log: log, refusals: make(map[string]*refusals)}
+	return &auditLog{db: db, log: log, refusals: make(map[refused]*refusals)}
 }
 
 // execer is a database or a transaction.
@@ -101,10 +101,16 @@ func (a *auditLog) record(ctx context.Context, who, act, subject, detail string)
 const (
 	refusedSoonest  = time.Hour
 	refusedRarest   = 24 * time.Hour
-	refusedKinds    = 256 // subjects that are told apart
+	refusedKinds    = 256 // that are told apart
 	refusedFrom     = 5   // addresses that a line names
 	refusedAnything = "others"
 )
+
+// refused is a kind of refusal.
+type refused struct {
+	subject string // which kind of guest, or which endpoint's: of few that there can be
+	put     bool   // its sidecar was put out by an operator, who is waiting for nothing else: no other refusal stands before it
+}
 
 // refusals is what was not yet written about one kind.
 type refusals struct {
@@ -115,22 +121,42 @@ type refusals struct {
 	wait  time.Duration
 }
 
-// refused records that somebody was not let in. subject is which kind of guest, or which endpoint's: of few that there can be.
+// refused records that somebody was not let in.
 func (a *auditLog) refused(ctx context.Context, remote, subject, why string) {
+	a.refuse(ctx, remote, refused{subject: subject}, why)
+}
+
+// revoked records that a sidecar was not let in which an operator has put out: of these there are as many as of endpoints.
+func (a *auditLog) revoked(ctx context.Context, remote, endpoint, why string) {
+	a.refuse(ctx, remote, refused{endpoint, true}, why)
+}
+
+// expect has the next refusal of an endpoint's sidecar be a line at once: it is put out now.
+func (a *auditLog) expect(ctx context.Context, endpoint string) {
+	a.mu.Lock()
+	r := a.refusals[refused{endpoint, true}]
+	delete(a.refusals, refused{endpoint, true})
+	a.mu.Unlock()
+	if r != nil && r.count > 0 {
+		a.record(ctx, r.who(), actRefused, endpoint, r.told())
+	}
+}
+
+func (a *auditLog) refuse(ctx context.Context, remote string, kind refused, why string) {
 	if host, _, err := net.SplitHostPort(remote); err == nil {
 		remote = host
 	}
 	now := time.Now()
 	a.mu.Lock()
-	r := a.refusals[subject]
-	if r == nil && len(a.refusals) >= refusedKinds {
-		subject = refusedAnything
-		r = a.refusals[subject]
+	r := a.refusals[kind]
+	if r == nil && len(a.refusals) >= refusedKinds && !kind.put {
+		kind.subject = refusedAnything
+		r = a.refusals[kind]
 	}
 	if r == nil || r.count == 0 && now.After(r.due) {
-		a.refusals[subject] = &refusals{due: now.Add(refusedSoonest), wait: refusedSoonest}
+		a.refusals[kind] = &refusals{due: now.Add(refusedSoonest), wait: refusedSoonest}
 		a.mu.Unlock()
-		a.record(ctx, remote, actRefused, subject, why)
+		a.record(ctx, remote, actRefused, kind.subject, why)
 		return
 	}
 	r.count++
@@ -142,24 +168,27 @@ func (a *auditLog) refused(ctx context.Context, remote, subject, why string) {
 	a.summarise(ctx, now)
 }
 
+func (r *refusals) who() string { return strings.Join(r.from, " ") }
+
+func (r *refusals) told() string {
+	return fmt.Sprintf("%d times more; most lately: %s", r.count, r.last)
+}
+
 // summarise writes what was counted and is due by now.
 func (a *auditLog) summarise(ctx context.Context, now time.Time) {
 	type line struct{ who, subject, detail string }
 	var lines []line
 	a.mu.Lock()
-	for subject, r := range a.refusals {
+	for kind, r := range a.refusals {
 		if now.Before(r.due) {
 			continue
 		}
 		if r.count > 0 {
-			lines = append(lines, line{strings.Join(r.from, " "), subject, fmt.Sprintf("%d times more; most lately: %s", r.count, r.last)})
-		} else if now.After(r.due.Add(refusedRarest)) {
-			delete(a.refusals, subject)
-			continue
-		}
-		if r.count > 0 {
+			lines = append(lines, line{r.who(), kind.subject, r.told()})
 			r.wait = min(2*r.wait, refusedRarest)
 			r.count, r.from, r.due = 0, nil, now.Add(r.wait)
+		} else if now.After(r.due.Add(refusedRarest)) {
+			delete(a.refusals, kind)
 		}
 	}
 	a.mu.Unlock()

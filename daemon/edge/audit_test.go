@@ -2,8 +2,10 @@ package edge_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"database/sql"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // audited is the audit, a line as "who: act: subject: detail".
@@ -113,6 +116,76 @@ func TestAStrangerWhoKnocksForAWeekFillsNoDiskThroughTheAudit(t *testing.T) {
 		if n := len(w.audited()) - len(lines); n > 300 {
 			t.Errorf("10,000 kinds of strangers are %d lines", n)
 		}
+	})
+}
+
+// Whoever revokes a sidecar wants to see whether it comes again, whatever else knocks.
+func TestARevokedSidecarsRefusalIsALineOfItsOwn(t *testing.T) {
+	w := start(t, edge.Config{})
+	refusals := func() (lines []string) {
+		for _, l := range w.audited() {
+			if strings.Contains(l, "connection refused: kiosk") && strings.Contains(l, "this sidecar was revoked") {
+				lines = append(lines, l)
+			}
+		}
+		return lines
+	}
+	conf := identityOf(t, w.mustJoin("kiosk"))
+	for i := range 300 { // so many kinds that others are one
+		w.Refuse(t.Context(), "10.0.0.1:1", fmt.Sprint("kind ", i), "he is of no known kind")
+	}
+	for range 3 { // others who say that they are this shop
+		w.Refuse(t.Context(), "10.0.0.1:1", "kiosk", "another machine has joined in place of this sidecar")
+	}
+	for times := 1; times <= 2; times++ { // also the second time that it is put out
+		if err := w.Revoke(t.Context(), "asha", "kiosk"); err != nil {
+			t.Fatal(err)
+		}
+		client, _, stop := w.link(conf)
+		w.eventually("the refusal", func() bool { return strings.Contains(client.Status().LastError, "this sidecar was revoked") })
+		_, err := client.Renew(t.Context(), renewal(t, conf))
+		w.wantRefused(err, "this sidecar was revoked", "kiosk")
+		stop()
+		w.eventually("one line", func() bool { return len(refusals()) > 0 })
+		if lines := refusals(); len(lines) > 2*times-1 { // and when it is put out again, how often it came meanwhile
+			t.Errorf("refused again and again it is\n%s", strings.Join(lines, "\n"))
+		} else if last := lines[len(lines)-1]; !strings.HasPrefix(last, "127.0.0.1: connection refused: kiosk: tunnel: not let in") {
+			t.Errorf("the line is %q", last)
+		}
+		conf = identityOf(t, w.mustJoin("kiosk"))
+	}
+}
+
+func TestEveryKindOfRefusalAtTheTunnelIsInTheAudit(t *testing.T) {
+	w := start(t, edge.Config{})
+	// Its certificate has ended.
+	key, request := newRequest(t, nil)
+	issued, err := w.AdmitAt(t.Context(), "old", request, time.Now().Add(-91*24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.link(&tls.Config{RootCAs: w.private(), Certificates: []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}})
+	w.eventually("who has to renew first", func() bool { return w.refusedFor("old", "has to be renewed first") })
+	for want, say := range map[string][]byte{
+		"hello of version": wire.Append(nil, &wire.Hello{Version: wire.Version + 1}),
+		"no hello":         {byte(wire.TypeHello), 0, 0, 3, 0, wire.Version, 3},
+	} {
+		w := start(t, edge.Config{})
+		conn, err := dialTunnel(t, w.http, w.sidecar("duka"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write(say)
+		io.Copy(io.Discard, conn)
+		conn.Close()
+		w.eventually(want, func() bool { return w.refusedFor("stranger", want) })
+	}
+}
+
+func (w *world) refusedFor(subject, why string) bool {
+	w.Helper()
+	return slices.ContainsFunc(w.audited(), func(l string) bool {
+		return strings.Contains(l, ": connection refused: "+subject+": ") && strings.Contains(l, why)
 	})
 }
 

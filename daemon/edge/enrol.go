@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"crypto/x509"
@@ -124,6 +125,7 @@ func (e *Edge) Revoke(ctx context.Context, who, endpoint string) error {
 	if err := e.directory.revoke(ctx, who, endpoint); err != nil {
 		return fmt.Errorf("edge: revoke: %w", err)
 	}
+	e.directory.audit.expect(ctx, endpoint)
 	e.tunnel.Cut(&tunnel.Refusal{Endpoint: endpoint, Reason: sidecarRevoked})
 	e.log.Warn("sidecar revoked", "endpoint", endpoint)
 	return nil
@@ -238,11 +240,15 @@ func (e *Edge) keepExpiring(ctx context.Context) {
 
 // refused writes down who was not let in.
 func (e *Edge) refused(remote, endpoint string, why error) {
-	subject := "stranger"
-	if endpoint != "" {
-		subject = endpoint
+	r, _ := errors.AsType[*tunnel.Refusal](why)
+	switch audit := e.directory.audit; {
+	case errors.Is(why, tunnel.ErrCrowded): // a flood: whoever tells us waits for nothing
+		e.clerk.note("connections turned away", "tunnel", remote, "err", why)
+	case r != nil && (r.Reason == sidecarRevoked || r.Reason == keyRevoked):
+		audit.revoked(context.Background(), remote, endpoint, why.Error())
+	default:
+		audit.refused(context.Background(), remote, cmp.Or(endpoint, "stranger"), why.Error())
 	}
-	e.directory.audit.refused(context.Background(), remote, subject, why.Error())
 }
 
 // known is whose a certificate is that our CA has signed: the endpoint's that has this very key now.
