@@ -51,6 +51,9 @@ type Callback struct {
 	Misdated  bool        // the letters of its receipt are of another day
 	Header    []byte
 	Body      []byte
+	App       Handling // what became of it at the merchant's app
+
+	posted bool // it is a notice, and no other kind of entry
 }
 
 // Apply commits what entries of a journal do, and the cursor, in one transaction. Entries that were applied before are
@@ -398,6 +401,9 @@ func (x *tx) resolve(at push.Cursor, was, state, why, payment string) error {
 	}
 	x.counts[was]--
 	x.counts[state]++
+	if was == StateHeld {
+		return x.judgedAnew(place)
+	}
 	return nil
 }
 
@@ -419,6 +425,7 @@ func (x *tx) insert(at push.Cursor, e wire.Entry, sum wire.Checksum, session str
 	}
 	x.counts[cb.State]++
 	x.rows++
+	x.arrived = true
 	x.bytes += len(e.Header) + len(e.Body)
 	return nil
 }

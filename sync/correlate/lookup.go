@@ -147,8 +147,9 @@ func (t *Table) list(ctx context.Context, query string, args ...any) (list []Pay
 // CallbackFilter chooses callbacks. The zero CallbackFilter is all of them.
 type CallbackFilter struct {
 	States []string
-	After  string // the ID behind which to begin
-	Limit  int    // default 100
+	App    []string // what became of them at the merchant's app: AppStates
+	After  string   // the ID behind which to begin
+	Limit  int      // default 100
 }
 
 // Callbacks lists callbacks in the order of their ids. Next is for the page after it, "" on the last.
@@ -156,36 +157,42 @@ func (t *Table) Callbacks(ctx context.Context, f CallbackFilter) (list []Callbac
 	setDefault(&f.Limit, 100)
 	where, args := []string{"true"}, []any{}
 	if len(f.States) > 0 {
-		where = append(where, "state IN (?"+strings.Repeat(", ?", len(f.States)-1)+")")
+		where = append(where, "callbacks.state IN (?"+strings.Repeat(", ?", len(f.States)-1)+")")
 		indexed := true
 		for _, s := range f.States {
 			args = append(args, s)
 			indexed = indexed && s != StateApplied
 		}
 		if indexed {
-			where = append(where, "state <> 'applied'")
+			where = append(where, "callbacks.state <> 'applied'")
 		}
+	}
+	if len(f.App) > 0 {
+		in, more := inApp(f.App)
+		where, args = append(where, in), append(args, more...)
 	}
 	if f.After != "" {
 		at, err := push.ParseCursor(f.After)
 		if err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: after: %w", err)
 		}
-		where, args = append(where, "place > coalesce((SELECT number FROM cursors WHERE epoch = ?), 0) << 40 | ?"), append(args, int64(at.Epoch), int64(min(at.Seq, 1<<seqBits-1)))
+		where, args = append(where, "callbacks.place > coalesce((SELECT number FROM cursors WHERE epoch = ?), 0) << 40 | ?"), append(args, int64(at.Epoch), int64(min(at.Seq, 1<<seqBits-1)))
 	}
-	rows, err := t.read.QueryContext(ctx, "SELECT place, "+epochOf+", received, stored, state, error, payment, session, ref, remote, marks, header, body FROM callbacks WHERE "+
-		strings.Join(where, " AND ")+" ORDER BY place LIMIT ?", append(args, f.Limit+1)...)
+	rows, err := t.read.QueryContext(ctx, "SELECT callbacks.place, "+epochOf+", received, stored, callbacks.state, callbacks.error, payment, session, ref, remote, marks, header, body, "+appOf+
+		" FROM callbacks LEFT JOIN forwards f ON f.place = callbacks.place WHERE "+strings.Join(where, " AND ")+" ORDER BY callbacks.place LIMIT ?", append(args, f.Limit+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var c Callback
-		var place, epoch, received, stored, marks int64
-		if err := rows.Scan(&place, &epoch, &received, &stored, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body); err != nil {
+		var place, epoch, received, stored, marks, first, last, due int64
+		if err := rows.Scan(&place, &epoch, &received, &stored, &c.State, &c.Error, &c.PaymentID, &c.Session, &c.Ref, &c.Remote, &marks, &c.Header, &c.Body,
+			&c.App.State, &c.App.Attempts, &c.App.Status, &c.App.Error, &first, &last, &due, &c.App.Replay); err != nil {
 			return nil, "", fmt.Errorf("correlate: callbacks: %w", err)
 		}
 		c.Source, c.Misdated = unmark(marks)
+		c.App.First, c.App.Last, c.App.Due = instant(first), instant(last), instant(due)
 		c.ID, c.Received, c.Stored = push.Cursor{Epoch: uint64(epoch), Seq: seqAt(place)}.String(), instant(received), instant(stored)
 		list = append(list, c)
 	}

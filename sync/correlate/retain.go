@@ -84,13 +84,14 @@ func (t *Table) retainBodies(ctx context.Context) (more bool, err error) {
 }
 
 // olderThan is the first callbacks of a journal that were not emptied yet, as long as they are older. They are in the order in
-// which they came, so whoever meets a younger one is done.
+// which they came, so whoever meets a younger one is done. One that the merchant's app is still to be given is needed, and so
+// are those behind it, for a while.
 func (x *tx) olderThan(cutoff int64, journal spot, limit int) (places []int64, err error) {
 	if journal.number == 0 || limit <= 0 {
 		return nil, nil
 	}
-	rows, err := x.t.conn.QueryContext(context.Background(), `SELECT place, received FROM callbacks
-		WHERE place > max(?, coalesce((SELECT place FROM emptied WHERE journal = ?), 0)) AND place < ? ORDER BY place LIMIT ?`,
+	rows, err := x.t.conn.QueryContext(context.Background(), `SELECT callbacks.place, received, `+appState+` = 'waiting' FROM callbacks LEFT JOIN forwards f ON f.place = callbacks.place
+		WHERE callbacks.place > max(?, coalesce((SELECT place FROM emptied WHERE journal = ?), 0)) AND callbacks.place < ? ORDER BY callbacks.place LIMIT ?`,
 		journal.in(), int64(journal.number), journal.in()+1<<seqBits, limit)
 	if err != nil {
 		return nil, err
@@ -98,10 +99,15 @@ func (x *tx) olderThan(cutoff int64, journal spot, limit int) (places []int64, e
 	defer rows.Close()
 	for rows.Next() {
 		var place, received int64
-		if err := rows.Scan(&place, &received); err != nil {
+		var waits bool
+		if err := rows.Scan(&place, &received, &waits); err != nil {
 			return nil, err
 		}
 		if received >= cutoff {
+			break
+		}
+		if waits && x.t.cfg.Forwarding {
+			x.t.log.Warn("what callbacks said is kept for longer than it was to be: the app has not handled it yet")
 			break
 		}
 		places = append(places, place)

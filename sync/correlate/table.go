@@ -54,6 +54,9 @@ type Config struct {
 	KeepBodies time.Duration
 	// KeepPayments is how long Retain keeps payments. Default: for ever.
 	KeepPayments time.Duration
+	// Forwarding says that callbacks are given to the merchant's app, through an Outbox: their bodies are kept until they are
+	// handled, or given up. Default: they are not.
+	Forwarding bool
 	// Publish is given the events of every commit, in order, under the lock that orders commits. It must not block and
 	// must not call the Table. Default: nobody is told.
 	Publish func([]Event)
@@ -88,6 +91,9 @@ type Table struct {
 	log  *slog.Logger
 	wake chan struct{}
 	long chan struct{} // the log is
+
+	arrived chan struct{} // there may be something for the Outbox
+	again   atomic.Bool   // and also among what it has read
 
 	read *sql.DB // for look-ups; it sees what is committed
 
@@ -144,7 +150,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), spot: make(map[uint64]spot), counts: make(map[string]int64)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), arrived: make(chan struct{}, 1), spot: make(map[uint64]spot), counts: make(map[string]int64)}
 	if err := t.SetKeys(cfg.Key, cfg.OldKeys...); err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type tx struct {
 	bytes     int         // of their bodies
 	lost      push.Cursor // the first entry here that the edge's disk has lost
 	wrote     bool        // something is to be committed
+	arrived   bool        // callbacks are
 	wake      bool        // something may be due earlier
 	askAll    bool        // Daraja is to be asked about every payment without a result
 	purge     bool        // rows change behind the back of the caches and of payments
@@ -154,6 +155,9 @@ func (x *tx) publish() {
 	}
 	if x.wake {
 		t.wakeUp()
+	}
+	if x.arrived {
+		t.arrive()
 	}
 	if x.lost != (push.Cursor{}) {
 		t.log.Error("the edge's disk has lost callbacks; every payment without a result is asked about. GET /callbacks?state=unparsed lists them", "first", x.lost.String())
