@@ -77,6 +77,11 @@ type sidecarSettings struct {
 	RetainBodies   duration `toml:"retain-bodies"`
 	RetainPayments duration `toml:"retain-payments"`
 
+	Forward           string `toml:"forward"`
+	ForwardSecretFile string `toml:"forward-secret-file"`
+	ForwardAtOnce     int    `toml:"forward-at-once"`
+	ForwardInsecure   bool   `toml:"forward-insecure"`
+
 	AcceptCallbacks  bool     `toml:"accept-callbacks"`
 	PublicURL        string   `toml:"public-url"`
 	Dev              bool     `toml:"dev"`

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hodihq/hodi/client"
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/daemon/forward"
 	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/daraja/sandbox"
@@ -34,6 +35,7 @@ func devCommand() *cli.Command {
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the sidecar on `ADDRESS`; port 0 picks one"},
 			&cli.StringFlag{Name: "edge-listen", Value: "127.0.0.1:8788", Usage: "serve the edge on `ADDRESS`, TCP and UDP"},
 			&cli.StringFlag{Name: "sandbox-listen", Value: "127.0.0.1:8789", Usage: "serve the sandbox on `ADDRESS`"},
+			&cli.StringFlag{Name: "forward", Usage: "give each callback to your app at `URL`, as Daraja sent it, with the headers of Standard Webhooks"},
 			&cli.BoolFlag{Name: "json", Usage: "print one line of JSON once everything serves, for scripts"},
 			&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence"},
 			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence"},
@@ -50,6 +52,7 @@ type house struct {
 	Sandbox  string `json:"sandbox"`
 	Callback string `json:"callback"`
 	Data     string `json:"data"`
+	Secret   string `json:"forwardSecret,omitempty"` // the file of what callbacks are signed with that your app is given
 
 	parts []part
 	box   *sandbox.Sandbox
@@ -149,11 +152,15 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 		}},
 		Businesses: map[string]string{"sandbox": sandbox.DefaultBusiness},
 		DarajaURL:  h.Sandbox, PhoneURL: h.Sandbox + "/phone", EdgeURL: h.Edge, SandboxURL: h.Sandbox,
+		Forward:      c.String("forward"),
 		UnknownAfter: c.Duration("unknown-after"), FirstAsk: c.Duration("first-ask"), QueriesPerMinute: c.Int("queries-per-minute"),
 		Logger: logger.With("part", "sidecar"),
 	})
 	if err != nil {
 		return h, errors.Join(err, app.Close())
+	}
+	if c.String("forward") != "" {
+		h.Secret = filepath.Join(dir, "sidecar", sidecar.ForwardSecret)
 	}
 	h.parts = append(h.parts, s)
 	h.ready = s.Ready
@@ -200,6 +207,9 @@ func (h *house) announce(ctx context.Context, c *cli.Context, logger *slog.Logge
 	telling := !c.Bool("json")
 	if telling {
 		h.welcome(c.App.Writer, c.IsSet("data"))
+		if h.Secret != "" {
+			fmt.Fprintf(c.App.Writer, "  Callbacks go to %s\n  signed with %s\n\n", forward.Shown(c.String("forward")), h.Secret)
+		}
 	} else if err := json.NewEncoder(c.App.Writer).Encode(h); err != nil {
 		return err
 	}

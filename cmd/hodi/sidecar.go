@@ -16,7 +16,7 @@ func sidecarCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "sidecar",
 		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			data,
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
 			&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT` (UDP; TCP where that is blocked), if not where the join code said", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
@@ -42,7 +42,7 @@ func sidecarCommand() *cli.Command {
 			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
 			&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
 			debugFlag(),
-		},
+		}, forwardFlags()...),
 		Action:      runSidecar,
 		Subcommands: append(backupCommands("sidecar", []cli.Flag{data}, backupSidecar, restoreSidecar), refKeyCommand(data)),
 	}
@@ -109,6 +109,9 @@ func runSidecar(c *cli.Context) error {
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
+	if err := overForward(c, folder, &s); err != nil {
+		return err
+	}
 	if !sidecar.HasJoined(s.Data) && s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
 		return errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
 	}
@@ -151,6 +154,7 @@ func runSidecar(c *cli.Context) error {
 		PromptsPerTill: s.PromptsPerTill, PromptsPerTillHour: s.PromptsPerTillHour,
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
+		Forward: s.Forward, ForwardSecretFile: s.ForwardSecretFile, ForwardAtOnce: s.ForwardAtOnce, ForwardInsecure: s.ForwardInsecure,
 		Logger: logger,
 	})
 	if err != nil {

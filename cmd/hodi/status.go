@@ -76,6 +76,7 @@ type sidecarStatus struct {
 	Disk          string
 	Callbacks     map[string]int64
 	Gaps          []sidecarGap
+	Forward       *forwardState
 	Subscribers   int
 	Link          *struct {
 		Connected                           bool
@@ -176,6 +177,7 @@ func askSidecar(c *cli.Context, h *health) error {
 		h.asides("sidecar", s.Data, p.Damaged)
 	}
 	h.gaps(p.is.Gaps, p.is.Time)
+	h.forward(p.is.Forward, p.is.Time)
 	if l := p.is.Link; l != nil {
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
@@ -382,6 +384,11 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 	}
 	item(w, "callbacks", counted(is.Callbacks))
 	writeGaps(w, is.Gaps)
+	if is.Forward != nil {
+		for _, l := range is.Forward.lines(now) {
+			item(w, l[0], l[1])
+		}
+	}
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))
 }

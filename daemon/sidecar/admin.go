@@ -28,6 +28,10 @@ import (
 //	GET /keys                     those behind the refs in callback addresses, the oldest first
 //	POST /keys                    another, for new payments; the older ones are believed until
 //	DELETE /keys/NAME             they are retired
+//	GET /callbacks                as the app's
+//	GET /forward                  how it stands with the callbacks that the app is to be given
+//	POST /forward/pause, /resume  gives it none; goes on
+//	POST /replay {"ids"} or {"from", "to"} or {"dead": true}   gives it those once more; "only": true counts them
 //	POST /tills {"name"?}         {"code", "until", "url"}: a code, to be typed at /till once
 //	GET /tills                    {"tills": [...]}
 //	DELETE /tills/{till}          revokes one
@@ -47,6 +51,11 @@ func (s *Sidecar) operatorRoutes() http.Handler {
 	route("DELETE /keys/{name}", s.retireRefKey)
 	route("GET /status", s.getStatus)
 	route("POST /forget", s.forget)
+	route("GET /callbacks", s.listCallbacks)
+	route("GET /forward", s.getForward)
+	route("POST /forward/pause", s.pauseForward(true))
+	route("POST /forward/resume", s.pauseForward(false))
+	route("POST /replay", s.replay)
 	route("POST /tills", s.inviteTill)
 	route("GET /tills", s.listTills)
 	route("DELETE /tills/{till}", s.revokeTill)

@@ -12,9 +12,10 @@ import (
 	"github.com/hodihq/hodi/sync/correlate"
 )
 
-// state is what a sidecar must not lose. Its identity comes along if it has joined an edge. What else lies in its folder is
+// state is what a sidecar must not lose. Its identity comes along if it has joined an edge, and the
+// secret that callbacks are signed with, if its app has one. What else lies in its folder is
 // made anew: the lock, the key of a join that was broken off.
-var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{identityFile}}
+var state = backup.State{Of: "sidecar", Database: databaseFile, Files: []string{callbackKey, apiKey, inboxKey}, Extra: []string{identityFile, ForwardSecret}}
 
 // Backup writes all that the sidecar of c must not lose, whether it runs or not: payments, callbacks and how far the
 // edge's journal was read; its keys; and its identity at the edge. who is for the audit, version is our own.
@@ -22,6 +23,9 @@ func Backup(ctx context.Context, dir, who, version string, w io.Writer) (backup.
 	extra := map[string]string{}
 	if HasJoined(dir) {
 		extra[identityFile] = filepath.Join(dir, identityFile)
+	}
+	if secret := filepath.Join(dir, ForwardSecret); !salvage.Missing(secret) {
+		extra[ForwardSecret] = secret
 	}
 	about, err := state.Write(ctx, dir, extra, version, w)
 	if err != nil {

@@ -67,6 +67,7 @@ type callbackView struct {
 	State     string              `json:"state"`
 	Error     string              `json:"error,omitempty"`
 	PaymentID string              `json:"paymentId,omitempty"`
+	App       *appView            `json:"app,omitempty"` // what became of it there; absent: it is older than forwarding
 	Session   string              `json:"session,omitempty"`
 	Ref       string              `json:"ref,omitempty"`
 	Remote    string              `json:"remote,omitempty"`
@@ -86,10 +87,25 @@ func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem
 	if given := r.URL.Query()["state"]; len(given) > 0 {
 		filter.States = nil
 		for one := range strings.SplitSeq(strings.Join(given, ","), ",") {
+			if one == "any" {
+				filter.States = nil
+				break
+			}
 			if !slices.Contains(correlate.States(), one) {
-				return badRequest("state is one or more of %s", strings.Join(correlate.States(), ", "))
+				return badRequest("state is any, or one or more of %s", strings.Join(correlate.States(), ", "))
 			}
 			filter.States = append(filter.States, one)
+		}
+	}
+	if given := r.URL.Query()["app"]; len(given) > 0 {
+		if len(r.URL.Query()["state"]) == 0 {
+			filter.States = nil
+		}
+		for one := range strings.SplitSeq(strings.Join(given, ","), ",") {
+			if !slices.Contains(correlate.AppStates(), one) {
+				return badRequest("app is one or more of %s", strings.Join(correlate.AppStates(), ", "))
+			}
+			filter.App = append(filter.App, one)
 		}
 	}
 	p := pageCursor(filter.After)
@@ -107,11 +123,9 @@ func (s *Sidecar) listCallbacks(w http.ResponseWriter, r *http.Request) *problem
 	for i, c := range list {
 		out[i] = callbackView{
 			ID: c.ID, Received: push.Time{Time: c.Received}, State: c.State, Error: c.Error, PaymentID: c.PaymentID,
-			Session: c.Session, Ref: c.Ref, Remote: c.Remote, Misdated: c.Misdated, Headers: headers(c.Header),
+			Session: c.Session, Ref: c.Ref, Remote: c.Remote, Misdated: c.Misdated, Headers: headers(c.Header), App: appViewOf(c.App),
 		}
-		if !c.Stored.IsZero() {
-			out[i].Stored = &push.Time{Time: c.Stored}
-		}
+		out[i].Stored = maybe(c.Stored)
 		if c.Source != wire.SourceUnjudged {
 			out[i].Source = c.Source.String()
 		}

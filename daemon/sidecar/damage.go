@@ -60,7 +60,7 @@ func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
 		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove, Limits: s.config.limits(),
 		KeepBodies: max(cmp.Or(s.config.KeepBodies, 90*24*time.Hour), 0), KeepPayments: s.config.KeepPayments,
 		UnknownAfter: s.config.UnknownAfter, FirstAsk: s.config.FirstAsk,
-		Publish: s.publish, Logger: s.log,
+		Publish: s.publish, Logger: s.log, Forwarding: s.config.Forward != "",
 		Damaged: func(err error) { s.damaged <- err },
 	})
 	return err

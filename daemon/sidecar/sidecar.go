@@ -7,6 +7,7 @@
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
 // of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides, ledger.go the books,
+// forward.go is how the merchant's app gets its callbacks,
 // status.go says how the sidecar is, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
@@ -28,6 +29,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hodihq/hodi/daemon/forward"
 	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/hub"
@@ -77,6 +79,12 @@ type Config struct {
 	KeepBodies   time.Duration // of callbacks, which hold numbers and names; default: 90 days; less than 0: for ever
 	KeepPayments time.Duration // at least 30 days; default: for ever
 
+	Forward           string            // the app's URL, which is given each callback; default: none
+	ForwardInsecure   bool              // over plain HTTP also to another machine
+	ForwardSecretFile string            // what those requests are signed with: whsec_ and base64, a line for each; default: ForwardSecret in Dir, made if missing
+	ForwardAtOnce     int               // how many of them may be under way; default: 8
+	ForwardHTTP       http.RoundTripper // default: package forward's own
+
 	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
 	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
 	QueriesPerMinute int           // ask Daraja at most so often; default: 5
@@ -116,6 +124,7 @@ type Sidecar struct {
 	admin    net.Listener   // nil: the folder takes no socket
 	expected expectation
 	watch    *watch.Watch
+	forward  *forward.Forwarder        // to the app; nil: nobody is given callbacks
 	clients  map[string]*daraja.Client // by the shortcode's name
 
 	keys    sync.Mutex // held to change the keys behind refs, or to look at them
@@ -184,6 +193,9 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	s.watch = &watch.Watch{
 		Table: s.table, PerMinute: config.QueriesPerMinute, Logger: s.log,
 		Client: func(name string) *daraja.Client { return s.clients[name] },
+	}
+	if err := s.openForward(); err != nil {
+		return nil, err
 	}
 	if s.identity, err = loadIdentity(config.Dir, s.log); err != nil {
 		return nil, err
@@ -341,7 +353,7 @@ func (s *Sidecar) cursor(seq uint64) push.Cursor {
 //	│  http.Server ──Receive──────┘    │    └──Answer, Silence── watch.Watch ◀──▶ Daraja           │
 //	│       │                          │                                                           │
 //	│       └──initiate──▶ pushes ─────┘ Begin, Accepted ...                                       │
-//	│                        ◀──▶ Daraja                                                           │
+//	│                        ◀──▶ Daraja       correlate.Outbox ──Next──▶ forward ──▶ the app      │
 //	└──────────────────────────────────────────────────────────────────────────────────────────────┘
 //
 // It ends in this order: readers are told to go and come back, requests are answered, pushes that are with Daraja get a
@@ -382,6 +394,9 @@ func (s *Sidecar) Run(ctx context.Context) error {
 			return nil
 		}
 	})
+	if s.forward != nil {
+		group.Go(func() error { return s.forward.Run(life) })
+	}
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
 		group.Go(func() error {

@@ -85,7 +85,8 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Shortcodes []shortcode      `json:"shortcodes"`
 		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
 		Callbacks  map[string]int64 `json:"callbacks"`
-		Gaps       []gapView        `json:"gaps"` // callbacks that the edge took and cannot deliver any more, the newest last
+		Gaps       []gapView        `json:"gaps"`              // callbacks that the edge took and cannot deliver any more, the newest last
+		Forward    *forwardView     `json:"forward,omitempty"` // what the app is to be given
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
@@ -100,6 +101,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	if status.Gaps, err = s.gaps(r.Context()); err != nil {
 		return s.internal("list gaps", err)
+	}
+	if status.Forward, err = s.forwarding(r.Context()); err != nil {
+		return s.internal("see how forwarding is", err)
 	}
 	for _, c := range s.config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})
