@@ -2,8 +2,10 @@ package sidecar_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,6 +177,41 @@ func TestACodeEndsAndGuessingDoesToo(t *testing.T) {
 		s.want(s.types(code), 403, "wrong-code") // its time is over
 		s.enter(s.invited("c"))
 	})
+}
+
+// A listener to which everybody comes from an address of their own.
+type manyAddresses struct {
+	net.Listener
+	came atomic.Int32
+}
+
+func (l *manyAddresses) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	n := l.came.Add(1)
+	return addressed{conn, &net.TCPAddr{IP: net.IPv4(10, 0, byte(n>>8), byte(n)), Port: 40000}}, nil
+}
+
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c addressed) RemoteAddr() net.Addr { return c.from }
+
+func TestWhoGuessesFromManyAddressesIsOneOfFiveHundred(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, false, outside, func(c *sidecar.Config) { c.Listener = &manyAddresses{Listener: l} })
+	code := s.invited("a")
+	for range 500 {
+		s.want(s.types("BBBB-BBBB"), 403, "wrong-code")
+	}
+	s.want(s.types(code), 429, "too-many-codes")
 }
 
 func TestATillThatIsRevokedIsClosedAtOnce(t *testing.T) {
