@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"sync/watch":     {"sync/daraja", "sync/correlate"},
 	"client":         {"sync/push"},
 	"client/web":     {},
+	"systemd":        {},
 
 	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
 	"internal/loopback":          {}, // for tests: one way to a port that stays a test's
