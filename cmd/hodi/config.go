@@ -119,10 +119,10 @@ func (d *duration) UnmarshalText(b []byte) error {
 	return err
 }
 
-// loadFile reads the file that --config names, else hodi.toml in this folder or /etc/hodi if there is one. The folder
-// is returned too: what the file names is relative to it.
-func loadFile(c *cli.Context) (settings file, folder string, err error) {
-	candidates := []string{"hodi.toml", "/etc/hodi/hodi.toml"}
+// loadFile reads the file that --config names, else hodi.toml in this folder, or that of the part (edge or sidecar) in
+// /etc/hodi, if there is one. The folder is returned too: what the file names is relative to it.
+func loadFile(c *cli.Context, part string) (settings file, folder string, err error) {
+	candidates := []string{"hodi.toml", "/etc/hodi/" + part + ".toml", "/etc/hodi/hodi.toml"}
 	if named := c.String("config"); named != "" {
 		candidates = []string{named}
 	}
@@ -213,9 +213,12 @@ func overBool(c *cli.Context, flag string, setting *bool) {
 	}
 }
 
-// stateDir is where a daemon keeps its state if it was not told: /var/lib/hodi for root, else the user's state folder
-// (XDG Base Directory Specification).
+// stateDir is where a daemon keeps its state if it was not told: the folder that systemd made for its unit, /var/lib/hodi for
+// root, else the user's state folder (XDG Base Directory Specification).
 func stateDir(part string) (string, error) {
+	if unit, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); unit != "" {
+		return unit, nil
+	}
 	if os.Geteuid() == 0 {
 		return filepath.Join("/var/lib/hodi", part), nil
 	}
@@ -276,7 +279,7 @@ func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Sh
 			if s.path == "" {
 				return nil, wrong("%s is missing", s.setting)
 			}
-			b, err := secret.Read(secret.Find(within(folder, s.path)))
+			b, err := secret.Read(within(folder, s.path))
 			if err != nil {
 				return nil, wrong("%s: %w", s.setting, err)
 			}
@@ -288,10 +291,21 @@ func shortcodes(tables map[string]shortcodeSettings, folder string) ([]daraja.Sh
 	return all, nil
 }
 
-// within reads a path of the config file: relative to the file's folder.
+// within reads a path of the config file: relative to the file's folder. A bare name that is not there is that of a
+// credential, which systemd has put where this process alone finds it; who is not started by systemd (config check, say)
+// finds it where systemd does.
 func within(folder, path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(folder, path)
+	beside := filepath.Join(folder, path)
+	if strings.ContainsAny(path, `/\`) || exists(beside) {
+		return beside
+	}
+	for _, credential := range []string{secret.Find(path), filepath.Join(folder, "credentials", path)} {
+		if credential != path && exists(credential) {
+			return credential
+		}
+	}
+	return beside
 }

@@ -3,14 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"slices"
-	"syscall"
 
 	"github.com/hodihq/hodi/daemon/edge"
 	"github.com/hodihq/hodi/sync/daraja"
+	"github.com/hodihq/hodi/systemd"
 	"github.com/urfave/cli/v2"
 )
 
@@ -82,7 +81,7 @@ func taking(n int, what string, action cli.ActionFunc) cli.ActionFunc {
 }
 
 func edgeConfig(c *cli.Context) (edgeSettings, error) {
-	settings, folder, err := loadFile(c)
+	settings, folder, err := loadFile(c, "edge")
 	if err != nil {
 		return edgeSettings{}, err
 	}
@@ -98,12 +97,19 @@ func edgeConfig(c *cli.Context) (edgeSettings, error) {
 }
 
 func runEdge(c *cli.Context) error {
+	unit, err := systemd.FromEnvironment()
+	if err != nil {
+		return err
+	}
 	s, err := edgeConfig(c)
 	if err != nil {
 		return err
 	}
 	over(c, "listen", &s.Listen)
 	over(c, "tunnel-listen", &s.TunnelListen)
+	if l := unit.Stream(); l != nil {
+		s.Listen = l.Addr().String()
+	}
 	over(c, "public-url", &s.PublicURL)
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
@@ -141,14 +147,14 @@ func runEdge(c *cli.Context) error {
 	if config.ACME != nil && config.ACME.HTTP != nil {
 		defer config.ACME.HTTP.Close()
 	}
-	listener, err := listenPublic(s)
+	listener, err := listenStream(unit, s.Listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("edge: cannot take callbacks: %w", err)
 	}
 	defer listener.Close()
-	conn, err := net.ListenPacket("udp", s.TunnelListen)
+	conn, err := listenDatagram(unit, s.TunnelListen)
 	if err != nil {
-		return fmt.Errorf("edge: cannot take sidecars: %w%s", err, portHint(err))
+		return fmt.Errorf("edge: cannot take sidecars: %w", err)
 	}
 	defer conn.Close()
 	config.HTTP, config.UDP = listener, conn
@@ -158,7 +164,7 @@ func runEdge(c *cli.Context) error {
 	}
 	defer e.Close()
 	logger.Info("edge serves", "callbacks", listener.Addr().String(), "sidecars", conn.LocalAddr().String(), "data", s.Data)
-	return endedByRequest(c.Context, e.Run(c.Context))
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: e.Commits, Answers: e.Answers}, e.Run))
 }
 
 // warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.
@@ -166,17 +172,6 @@ func warnOfWords(logger *slog.Logger, publicURL string) {
 	if word := daraja.ForbiddenWord(publicURL); word != "" {
 		logger.Warn("Safaricom refuses callback addresses with certain words in them: choose another name for this machine", "word", word, "public-url", publicURL)
 	}
-}
-
-// portHint says what to do about a port that cannot be had.
-func portHint(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return " (ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE)"
-	case errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.Errno(10048)): // Windows: WSAEADDRINUSE
-		return " (another program has this port)"
-	}
-	return ""
 }
 
 func isLoopback(address string) bool {

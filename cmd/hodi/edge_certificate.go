@@ -94,12 +94,3 @@ func setACME(config *edge.Config, s edgeSettings) error {
 	config.ACME = a
 	return nil
 }
-
-// listenPublic opens the port that Safaricom posts to.
-func listenPublic(s edgeSettings) (net.Listener, error) {
-	listener, err := net.Listen("tcp", s.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("edge: cannot take callbacks: %w%s", err, portHint(err))
-	}
-	return listener, nil
-}

@@ -49,6 +49,9 @@ func runJoin(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := becomeOwner(s.Data); err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
 	joined, err := sidecar.Join(c.Context, sidecar.JoinConfig{
 		Dir: s.Data, Code: code, Edge: c.String("edge"), WebSocket: c.String("edge-websocket"), Replace: c.Bool("replace"), Timeout: c.Duration("timeout"),
 		Proxy: proxyFromEnvironment(), Logger: logger,

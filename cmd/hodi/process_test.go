@@ -125,7 +125,12 @@ type daemon struct {
 
 func startDaemon(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cmd: exec.Command("hodi", append([]string{"--log-format", "json"}, args...)...), log: new(lockedBuffer)}
+	return startCommand(t, dir, exec.Command("hodi", append([]string{"--log-format", "json"}, args...)...))
+}
+
+func startCommand(t *testing.T, dir string, cmd *exec.Cmd) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: cmd, log: new(lockedBuffer)}
 	d.cmd.Dir, d.cmd.Stderr = dir, d.log
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -134,11 +139,11 @@ func startDaemon(t *testing.T, dir string, args ...string) *daemon {
 		if !d.killed {
 			d.cmd.Process.Signal(syscall.SIGTERM)
 			if err := d.cmd.Wait(); err != nil {
-				t.Errorf("hodi %v ended with %v", args, err)
+				t.Errorf("%v ended with %v", cmd.Args, err)
 			}
 		}
 		if t.Failed() {
-			t.Logf("hodi %v:\n%s", args, d.log)
+			t.Logf("%v:\n%s", cmd.Args, d.log)
 		}
 	})
 	return d

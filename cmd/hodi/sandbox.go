@@ -33,7 +33,7 @@ func sandboxCommand() *cli.Command {
 }
 
 func runSandbox(c *cli.Context) error {
-	settings, _, err := loadFile(c)
+	settings, _, err := loadFile(c, "sidecar")
 	if err != nil {
 		return err
 	}

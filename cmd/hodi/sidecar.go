@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/hodihq/hodi/systemd"
 	"github.com/urfave/cli/v2"
 )
 
@@ -50,7 +50,7 @@ func sidecarCommand() *cli.Command {
 
 // sidecarConfig is what all commands of the sidecar need to know.
 func sidecarConfig(c *cli.Context) (sidecarSettings, error) {
-	settings, _, err := loadFile(c)
+	settings, _, err := loadFile(c, "sidecar")
 	if err != nil {
 		return sidecarSettings{}, err
 	}
@@ -67,7 +67,11 @@ func sidecarState(c *cli.Context, s sidecarSettings) (_ sidecarSettings, err err
 }
 
 func runSidecar(c *cli.Context) error {
-	settings, folder, err := loadFile(c)
+	unit, err := systemd.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	settings, folder, err := loadFile(c, "sidecar")
 	if err != nil {
 		return err
 	}
@@ -76,6 +80,9 @@ func runSidecar(c *cli.Context) error {
 		return err
 	}
 	over(c, "listen", &s.Listen)
+	if l := unit.Stream(); l != nil {
+		s.Listen = l.Addr().String()
+	}
 	over(c, "edge", &s.Edge)
 	over(c, "edge-websocket", &s.EdgeWebSocket)
 	over(c, "daraja-url", &s.DarajaURL)
@@ -138,9 +145,9 @@ func runSidecar(c *cli.Context) error {
 		return err
 	}
 	defer stopDebug()
-	listener, err := net.Listen("tcp", s.Listen)
+	listener, err := listenStream(unit, s.Listen)
 	if err != nil {
-		return fmt.Errorf("sidecar: cannot serve the app: %w%s", err, portHint(err))
+		return fmt.Errorf("sidecar: cannot serve the app: %w", err)
 	}
 	defer listener.Close()
 
@@ -166,5 +173,5 @@ func runSidecar(c *cli.Context) error {
 		scheme = "https://"
 	}
 	logger.Info("sidecar serves", "url", scheme+listener.Addr().String(), "data", s.Data)
-	return endedByRequest(c.Context, d.Run(c.Context))
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, d.Run))
 }

@@ -141,7 +141,7 @@ func showStatus(c *cli.Context) error {
 }
 
 func askSidecar(c *cli.Context, h *health) error {
-	settings, _, err := loadFile(c)
+	settings, _, err := loadFile(c, "sidecar")
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func reachable(listen string) string {
 }
 
 func askEdge(c *cli.Context, h *health) error {
-	settings, _, err := loadFile(c)
+	settings, _, err := loadFile(c, "edge")
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@
 // source.go judges where callbacks come from, crowd.go bounds what strangers cost and clerk.go tells what they do,
 // certificate.go and acme.go have the public certificate, directory.go knows the endpoints with their keys and
 // sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not,
-// identity.go is what is kept on disk beside the database, admin.go is the operator's socket, audit.go writes down what
-// was done, backup.go makes a copy of it all and puts it back.
+// identity.go is what is kept on disk beside the database, admin.go is the operator's socket, pulse.go says whether to start
+// the edge anew would help, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
 package edge
 
 import (
@@ -81,6 +81,7 @@ type Edge struct {
 type disk interface {
 	Damaged() <-chan struct{}
 	Probe(ctx context.Context) error
+	Commit(ctx context.Context) error
 	Lost(endpoint string) int
 	Held(endpoint string) (held, limit int64)
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -37,6 +38,7 @@ type port struct {
 	gate     chan struct{} // as many as strangers may use processors at a time
 
 	callbacks, links hall
+	accepted         atomic.Int64
 
 	mu     sync.Mutex
 	fresh  map[*guest]bool // it is not known which kind they are
@@ -121,6 +123,7 @@ func (p *port) serve() error {
 			return err
 		}
 		wait = 0
+		p.accepted.Add(1)
 		p.enter(c)
 	}
 }

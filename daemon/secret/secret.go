@@ -47,15 +47,18 @@ func isCredential(path string) bool {
 	return err == nil && filepath.IsLocal(relative)
 }
 
-// Find is path, or the credential of systemd by that name if there is none at path and one there.
+// Find is path, or the credential of systemd by that name if there is none at path and one there. One that our units load
+// with the folder /etc/hodi/credentials has "hodi_" before its name.
 func Find(path string) string {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || strings.ContainsAny(path, `/\`) {
 		return path
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		credential := filepath.Join(dir, path)
-		if _, err := os.Stat(credential); err == nil {
-			return credential
+		for _, name := range []string{path, "hodi_" + path} {
+			credential := filepath.Join(dir, name)
+			if _, err := os.Stat(credential); err == nil {
+				return credential
+			}
 		}
 	}
 	return path

@@ -55,6 +55,14 @@ func (t *Table) Probe(ctx context.Context) error {
 	if t.failing.Load() == nil {
 		return nil
 	}
+	return t.Commit(ctx)
+}
+
+// Busy reports whether the database is being tidied, for which nothing is stored for a while: minutes, if it is large.
+func (t *Table) Busy() bool { return t.tidying.Load() }
+
+// Commit has the Table store something and take it back: it answers for who writes, and for the disk.
+func (t *Table) Commit(ctx context.Context) error {
 	err := t.write(ctx, func(x *tx) error {
 		x.wrote = true
 		// Something that is taken back: what changes nothing, SQLite does not write.

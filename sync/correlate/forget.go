@@ -293,6 +293,8 @@ func (t *Table) scrub(ctx context.Context, c customer) (left int, err error) {
 
 // empty empties the log; whole writes the file anew before.
 func (t *Table) empty(ctx context.Context, whole bool) error {
+	t.tidying.Store(true)
+	defer t.tidying.Store(false)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if whole {

@@ -110,6 +110,7 @@ type Table struct {
 	counts   map[string]int64 // of callbacks, by state; the writer makes a new one for every change
 
 	failing atomic.Pointer[error] // why the last transaction could not be stored; nil if it was
+	tidying atomic.Bool           // see Busy
 	damaged sync.Once
 
 	strangers strangers // in the audit

@@ -158,6 +158,11 @@ func (s *SQLite) Probe(ctx context.Context) error {
 	if s.failing.Load() == nil {
 		return nil
 	}
+	return s.Commit(ctx)
+}
+
+// Commit has the writer store something and take it back: it answers for the writer and for its disk.
+func (s *SQLite) Commit(ctx context.Context) error {
 	if err := s.ask(ctx, &request{what: probeDisk}); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
