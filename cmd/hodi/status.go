@@ -77,6 +77,7 @@ type sidecarStatus struct {
 	Callbacks     map[string]int64
 	Gaps          []sidecarGap
 	Forward       *forwardState
+	Asking        asking
 	Subscribers   int
 	Link          *struct {
 		Connected                           bool
@@ -178,6 +179,7 @@ func askSidecar(c *cli.Context, h *health) error {
 	}
 	h.gaps(p.is.Gaps, p.is.Time)
 	h.forward(p.is.Forward, p.is.Time)
+	h.asking(p.is.Asking, p.is.Time)
 	if l := p.is.Link; l != nil {
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
@@ -389,6 +391,7 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 			item(w, l[0], l[1])
 		}
 	}
+	writeAsking(w, is.Asking)
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))
 }

@@ -8,7 +8,7 @@
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
 // of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides, ledger.go the books,
 // forward.go is how the merchant's app gets its callbacks,
-// status.go says how the sidecar is, pulse.go whether to start it anew would help, backup.go makes a copy of what is on disk and puts it back.
+// status.go and asking.go say how the sidecar is, pulse.go whether to start it anew would help, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
 import (
@@ -87,7 +87,7 @@ type Config struct {
 
 	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
 	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
-	QueriesPerMinute int           // ask Daraja at most so often; default: 5
+	QueriesPerMinute int           // ask Daraja at most so often with one consumer key; default: 5
 
 	PhoneURL, EdgeURL, SandboxURL string // dev: where the pretend phone, the edge and the pretend Safaricom are, for the pages
 
@@ -126,6 +126,7 @@ type Sidecar struct {
 	watch    *watch.Watch
 	forward  *forward.Forwarder        // to the app; nil: nobody is given callbacks
 	clients  map[string]*daraja.Client // by the shortcode's name
+	apps     [][]string                // the names of shortcodes that have one consumer key
 
 	keys    sync.Mutex // held to change the keys behind refs, or to look at them
 	refKeys []refKey
@@ -191,7 +192,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	}
 	s.hub = hub.New(ringSize, s.table.Head(), s.load)
 	s.watch = &watch.Watch{
-		Table: s.table, PerMinute: config.QueriesPerMinute, Logger: s.log,
+		Table: s.table, Apps: s.apps, PerMinute: config.QueriesPerMinute, Logger: s.log,
 		Client: func(name string) *daraja.Client { return s.clients[name] },
 	}
 	if err := s.openForward(); err != nil {
@@ -270,6 +271,7 @@ func (s *Sidecar) configure() error {
 	}
 
 	tokens := map[[3]string]*daraja.Tokens{} // one owner of the token per consumer key and host
+	app := map[string]int{}                  // by host and consumer key: Daraja's limits are the app's
 	hc := c.DarajaHTTP
 	if hc == nil {
 		hc = daraja.NewHTTPClient()
@@ -288,6 +290,12 @@ func (s *Sidecar) configure() error {
 		if tokens[key] == nil {
 			tokens[key] = daraja.NewTokens(host, code.ConsumerKey, code.ConsumerSecret, hc)
 		}
+		at, known := app[host+" "+code.ConsumerKey]
+		if !known {
+			at = len(s.apps)
+			app[host+" "+code.ConsumerKey], s.apps = at, append(s.apps, nil)
+		}
+		s.apps[at] = append(s.apps[at], code.Name)
 		s.clients[code.Name] = &daraja.Client{BaseURL: host, Shortcode: code, Tokens: tokens[key], HTTP: hc}
 	}
 	return nil

@@ -87,6 +87,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Callbacks  map[string]int64 `json:"callbacks"`
 		Gaps       []gapView        `json:"gaps"`              // callbacks that the edge took and cannot deliver any more, the newest last
 		Forward    *forwardView     `json:"forward,omitempty"` // what the app is to be given
+		Asking     askingView       `json:"asking"`
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
@@ -104,6 +105,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	if status.Forward, err = s.forwarding(r.Context()); err != nil {
 		return s.internal("see how forwarding is", err)
+	}
+	if status.Asking, err = s.asking(r.Context()); err != nil {
+		return s.internal("count payments to ask about", err)
 	}
 	for _, c := range s.config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})

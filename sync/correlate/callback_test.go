@@ -46,7 +46,7 @@ func (s *shop) wantCounts(want map[string]int64) {
 
 func (s *shop) due() []string {
 	s.Helper()
-	list, _, err := s.Due(context.Background(), 100)
+	list, _, err := s.Due(context.Background(), correlate.Among{}, 100)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -73,11 +73,39 @@ func (t *Table) pullIn(ctx context.Context) error {
 	})
 }
 
-// Due returns payments that Daraja is to be asked about now, the newest first: their customers are at the till. Next is
-// when to look again: not after the first of the others will be due (zero: none).
-func (t *Table) Due(ctx context.Context, limit int) (due []Payment, next time.Time, err error) {
+// Among says which of the payments that are due are meant, and which of them go first. The zero Among is all of them.
+type Among struct {
+	Shortcodes []string // only those of these; nil: of all
+	Others     bool     // all but those of Shortcodes
+	Longest    bool     // who has waited longest goes before who stands at the till and was asked about already
+}
+
+// atTheTill is how long after its beginning somebody waits for a payment.
+const atTheTill = 5 * time.Minute
+
+// Due returns payments that Daraja is to be asked about now. First are those of which somebody waits at the till and that were
+// never asked about, the newest before the others; then those that are asked about again, by who waits at the till and by how long
+// they have been due: see Among. Next is when to look again: not after the first of the others will be due (zero: none).
+func (t *Table) Due(ctx context.Context, a Among, limit int) (due []Payment, next time.Time, err error) {
 	now := time.Now().UnixMilli()
-	due, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE row IN (SELECT row FROM payments WHERE due_at > 0 AND due_at <= ?1 AND ask_at > 0 AND ask_at <= ?1 ORDER BY row DESC LIMIT ?2) ORDER BY row DESC", now, limit)
+	args := []any{now, now - atTheTill.Milliseconds(), limit}
+	const fresh, till = "created > ?2 AND asked_at = 0", "created > ?2"
+	again := "CASE WHEN " + till + " THEN 1 ELSE 2 END"
+	if a.Longest {
+		again = "1"
+	}
+	of := ""
+	if a.Shortcodes != nil {
+		in := ""
+		for i, name := range a.Shortcodes {
+			in += fmt.Sprintf("%s?%d", map[bool]string{true: ", "}[i > 0], i+4)
+			args = append(args, name)
+		}
+		of = map[bool]string{false: " AND shortcode IN (", true: " AND shortcode NOT IN ("}[a.Others] + in + ")"
+	}
+	order := " ORDER BY CASE WHEN " + fresh + " THEN 0 ELSE " + again + " END, CASE WHEN " + fresh + " THEN -row ELSE ask_at END, row"
+	due, err = t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE row IN (SELECT row FROM payments INDEXED BY payments_due WHERE due_at > 0 AND due_at <= ?1 AND ask_at > 0 AND ask_at <= ?1"+of+
+		order+" LIMIT ?3)"+order, args...)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("correlate: due: %w", err)
 	}
@@ -105,6 +133,10 @@ func (t *Table) Asked(ctx context.Context, paymentID string) error {
 		age := x.now.Sub(p.Created)
 		if p.open() && p.CheckoutRequestID != "" && age < askFor {
 			again = x.now.Add(max(askApart, (age / 4).Truncate(time.Millisecond)))
+		}
+		if _, err := t.conn.ExecContext(context.Background(), `INSERT INTO asks (shortcode, asked, failures, since, until, why) VALUES (?, ?, 0, 0, 0, '')
+			ON CONFLICT DO UPDATE SET asked = excluded.asked`, p.Shortcode, millis(x.now)); err != nil {
+			return nil, err
 		}
 		q := *p
 		q.askedAt = x.now

@@ -239,7 +239,7 @@ func TestSchedulesThatAreRightAreLeftAlone(t *testing.T) {
 			if _, err := s.Silence(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			_, next, err := s.Due(context.Background(), 1)
+			_, next, err := s.Due(context.Background(), correlate.Among{}, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

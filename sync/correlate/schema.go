@@ -212,6 +212,17 @@ var schema = [...]string{
 		WHERE status = 'SUCCESS' AND (completed < created - 3600000 OR completed >= created + 3600000);
 	CREATE INDEX money_time ON money (time);
 	`,
+	// 8: how Daraja was last asked, so that a restart neither asks at once again nor forgets that it wanted to be left alone.
+	`
+	CREATE TABLE asks (
+		shortcode TEXT    PRIMARY KEY,         -- its name
+		asked     INTEGER NOT NULL,            -- last
+		failures  INTEGER NOT NULL,            -- since then and before, without an answer between; 0: it answers
+		since     INTEGER NOT NULL,            -- the first of them
+		until     INTEGER NOT NULL,            -- it is not asked before
+		why       TEXT    NOT NULL             -- the last of them
+	) STRICT, WITHOUT ROWID;
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.

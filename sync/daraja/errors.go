@@ -116,6 +116,16 @@ func InFlight(err error) bool {
 	return e.Code == "4999" || e.Code == "500.001.1001" && !e.misconfigured() || e.Code == "400.002.02" && e.says("checkoutrequestid")
 }
 
+// Down reports whether an error says that Daraja does not work, or cannot be reached, rather than something about what was
+// asked: no answer, a page in place of one, an error of the server's, no token.
+func Down(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || InFlight(err) || e.misconfigured() {
+		return false
+	}
+	return e.Op == "token" || e.Status == 0 && e.verdict != refused || e.Status >= 500 || e.Envelope == "other"
+}
+
 // says looks into the message, which is right only where one code stands for several things.
 func (e *Error) says(lower string) bool { return strings.Contains(strings.ToLower(e.Message), lower) }
 

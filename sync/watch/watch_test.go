@@ -72,6 +72,8 @@ type bench struct {
 	cfg       correlate.Config
 	stop      func()
 	perMinute int
+	apps      [][]string
+	watch     *watch.Watch
 }
 
 func inBubble(t *testing.T, f func(*bench)) {
@@ -98,15 +100,15 @@ func (b *bench) run() {
 		Tokens:    daraja.NewTokens("http://daraja.test", "k", "s", hc),
 		HTTP:      hc,
 	}
-	w := &watch.Watch{Table: b.Table, PerMinute: b.perMinute, Client: func(name string) *daraja.Client {
-		if name != "main" {
+	b.watch = &watch.Watch{Table: b.Table, PerMinute: b.perMinute, Apps: b.apps, Client: func(name string) *daraja.Client {
+		if name != "main" && b.apps == nil {
 			return nil
 		}
 		return client
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- w.Run(ctx) }()
+	go func() { done <- b.watch.Run(ctx) }()
 	b.stop = func() {
 		cancel()
 		if err := <-done; err != nil {
