@@ -162,6 +162,10 @@ func (i *Issued) decode(b body) body {
 	return b
 }
 
+func (*Canary) size() int                { return 4 }
+func (c *Canary) append(b []byte) []byte { return appendSpan(b, c.Every) }
+func (c *Canary) decode(b body) body     { c.Every = b.span(); return b }
+
 // AppendBody appends the encoded body of the entry: the form in which a journal keeps it, and that its checksum is of.
 func (e *Entry) AppendBody(b []byte) []byte { return e.append(b) }
 

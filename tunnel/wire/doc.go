@@ -125,6 +125,36 @@
 // Order of arrival is therefore not the order of numbers. Where it matters which of two callbacks came last (two failures
 // of one payment), the numbers decide.
 //
+// # Canaries
+//
+// That a link lives does not say that callbacks get through it: Pings are answered by an edge whose disk is stuck, and by a
+// sidecar that cannot commit. A canary does say so. It is an entry that the edge makes by itself, of the kind canary: it is
+// stored, numbered, sent, committed and acknowledged like any other, so it takes the fsync of either disk and moves the
+// cursor. Besides the cursor it leaves nothing: the sidecar stores no row for it, and tells nobody.
+//
+//	sidecar                                        edge
+//	   │  Hello{...}  Canary{every}                  │
+//	   ├────────────────────────────────────────────▶│
+//	   │                   Welcome{...}  Canary{every}
+//	   │◀────────────────────────────────────────────┤
+//	   │                Entry{seq, kind: canary, run}│
+//	   │◀────────────────────────────────────────────┤
+//	   │  Ack{seq}                                   │
+//	   ├────────────────────────────────────────────▶│   it gets through
+//
+// They are for a sidecar that asks for them, with a Canary at any time after its Hello, of which the newest counts. The edge
+// answers with one that says how often they will come: as often as was asked, but no oftener than every second. An edge that
+// does not answer knows no canaries, and of its links nobody knows more than that they live. A sidecar that does not ask
+// gets none, but for those that are in the history from before: those it may have to store, as what cannot be parsed.
+//
+// The edge makes the first one as soon as all that was there when the link began is acknowledged. It makes the next one
+// when that time has passed, the sidecar was heard of after that, and the canary before is acknowledged. Over all links of
+// an endpoint the time is one.
+//
+// Canaries between which there is nothing else are a run. The body of each is the number of the first of its run, in 64 bits,
+// and received is when that one came; all else in it is empty. So of a run the edge need keep the last alone, which tells
+// all of it, with the checksums that cursors have.
+//
 // # The source
 //
 // Safaricom signs nothing. It publishes twelve addresses that it posts from, and the edge is the one that sees where a
@@ -164,7 +194,7 @@
 //	        8  i64  received
 //	       16  u4   source             what the edge thinks of the poster's address, see below: 0 not judged, 1 known,
 //	                                   2 unknown, 3 unknown and not to be believed
-//	           u4   kind               1 notice; 6 lost; 2 validation, 3 lookup, 4 bill, 5 canary are reserved
+//	           u4   kind               1 notice; 5 canary; 6 lost; 2 validation, 3 lookup, 4 bill are reserved
 //	       17  u16  length of ref
 //	       19  u16  length of remote
 //	       21  u32  length of header
@@ -199,6 +229,10 @@
 //	        8  u16  length of callback at most 2048
 //	       10       callback           as in Welcome
 //	                certificate        X.509 in DER: the rest of the frame
+//
+//	0x0c Canary    either way          length 4
+//	        0  u32  every              milliseconds between canaries, see below: as many as the sidecar wants, or as will come.
+//	                                   0: none
 //
 //	0x07 Call      reserved: edge → sidecar, a question with an id and a deadline (validation, lookup, bill)
 //	0x08 Reply     reserved: sidecar → edge, its answer

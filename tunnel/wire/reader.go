@@ -113,6 +113,8 @@ func blank(t Type) decoder {
 		return new(Renew)
 	case TypeIssued:
 		return new(Issued)
+	case TypeCanary:
+		return new(Canary)
 	}
 	return nil
 }

@@ -59,6 +59,7 @@ const (
 	TypeJoin    Type = 0x09 // sidecar → edge, in place of Hello: asks for its first certificate
 	TypeRenew   Type = 0x0a // sidecar → edge, in place of Hello: asks for its next certificate
 	TypeIssued  Type = 0x0b // edge → sidecar, the answer to either
+	TypeCanary  Type = 0x0c // sidecar → edge, after Hello: asks for canaries; edge → sidecar, after Welcome: they come
 )
 
 // CloseCode says why a link ended: as the application error code of QUIC, and on a WebSocket 4000 more than it.
@@ -105,7 +106,7 @@ const (
 	KindValidation Kind = 2 // reserved: asked of the sidecar
 	KindLookup     Kind = 3 // reserved: asked of the sidecar
 	KindBill       Kind = 4 // reserved: asked of the sidecar
-	KindCanary     Kind = 5 // reserved: the edge's own, to see that the path is open
+	KindCanary     Kind = 5 // the edge's own: no callback, but all that one needs is done for it, see Canary
 	KindLost       Kind = 6 // the edge's own: it had stored a callback by this number, and its disk lost it
 )
 
@@ -121,7 +122,7 @@ const (
 	SourceEnforced Source = 3 // another, and the edge's operator wants such callbacks not to be believed
 )
 
-// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping, *Pong, *Join, *Renew or *Issued.
+// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping, *Pong, *Join, *Renew, *Issued or *Canary.
 type Frame interface {
 	Type() Type
 	size() int              // of the body
@@ -192,11 +193,32 @@ type Issued struct {
 	Certificate []byte    // X.509 in DER
 }
 
+// Canary asks for canaries, every so often, and is the answer that says how often they come.
+type Canary struct{ Every time.Duration } // in milliseconds; 0: none
+
+// MinCanary is how often canaries come at most, whatever is asked for: each costs the edge's disk a write.
+const MinCanary = time.Second
+
+// CanaryOf is the canary of a number that belongs to a run of them, whose first came at a time. One is like the other but
+// for its number, so that one of a run tells all of it.
+func CanaryOf(seq, first uint64, began time.Time) Entry {
+	return Entry{Seq: seq, Received: time.UnixMilli(began.UnixMilli()).UTC(), Kind: KindCanary, Body: binary.BigEndian.AppendUint64(nil, first)}
+}
+
+// Run is the number of the first canary of the run that a canary belongs to; of any other entry its own.
+func (e *Entry) Run() uint64 {
+	if e.Kind != KindCanary || len(e.Body) != 8 {
+		return e.Seq
+	}
+	return min(binary.BigEndian.Uint64(e.Body), e.Seq)
+}
+
 // State is where an endpoint's history is. The entries Oldest to Head are held; if Oldest is Head+1, none is. It never
 // travels; Welcome does.
 type State struct {
 	Epoch               Epoch
 	Oldest, Head, Acked uint64
+	Canaries, Heard     uint64 // how many of the numbers up to Head, and up to Acked, are of canaries
 }
 
 func (*Hello) Type() Type   { return TypeHello }
@@ -208,6 +230,7 @@ func (*Pong) Type() Type    { return TypePong }
 func (*Join) Type() Type    { return TypeJoin }
 func (*Renew) Type() Type   { return TypeRenew }
 func (*Issued) Type() Type  { return TypeIssued }
+func (*Canary) Type() Type  { return TypeCanary }
 
 // Append appends the bytes of a frame to b. It panics on a frame that no Reader would take; of those that carry what
 // strangers sent there is only Entry, which can be asked beforehand with Check.
@@ -275,6 +298,8 @@ func limit(t Type) int {
 		return 8
 	case TypePing:
 		return pingSize
+	case TypeCanary:
+		return 4
 	}
 	return MaxFrame
 }
@@ -303,6 +328,8 @@ func (t Type) String() string {
 		return "renew"
 	case TypeIssued:
 		return "issued"
+	case TypeCanary:
+		return "canary"
 	}
 	return fmt.Sprintf("frame type %#02x", uint8(t))
 }

@@ -62,7 +62,7 @@ func (s said) frame(t testing.TB) Frame {
 		Certificate              string // hex
 		Epoch                    Epoch
 		Seq, Oldest, Head, Nonce uint64
-		Idle, Wait               int64 // milliseconds
+		Idle, Wait, Every        int64 // milliseconds
 		Time, Received           time.Time
 		Callback, Ref, Remote    string
 		Kind                     Kind
@@ -97,6 +97,8 @@ func (s said) frame(t testing.TB) Frame {
 		return &Ping{f.Nonce, time.Duration(f.Wait) * time.Millisecond}
 	case "pong":
 		return &Pong{f.Nonce}
+	case "canary":
+		return &Canary{time.Duration(f.Every) * time.Millisecond}
 	case "join":
 		return &Join{f.Version, unhex(f.Secret), unhex(f.Request)}
 	case "renew":
@@ -109,7 +111,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex"} {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
@@ -160,6 +162,32 @@ func TestResumeShowsTheEntryThatWasReadFirst(t *testing.T) {
 	hello := conversation(t, "resume.hex")[0].frame(t).(*Hello)
 	if want := (Cursor{hello.Cursor.Epoch, entry.Seq, entry.Sum()}); hello.Cursor != want {
 		t.Errorf("the cursor in resume.hex is %v, the entry of first.hex has %v", hello.Cursor, want)
+	}
+}
+
+// What a journal makes anew of a run has to have the checksums that cursors have.
+func TestACanaryIsToldByTheLastOfItsRun(t *testing.T) {
+	var run *Entry
+	for _, s := range conversation(t, "canary.hex") {
+		if s.name != "entry" {
+			continue
+		}
+		e := s.frame(t).(*Entry)
+		if e.Kind != KindCanary {
+			if e.Run() != e.Seq {
+				t.Errorf("a callback, %d, is of the run that begins with %d", e.Seq, e.Run())
+			}
+			continue
+		}
+		if again := CanaryOf(e.Seq, e.Run(), e.Received); again.Sum() != e.Sum() {
+			t.Errorf("made anew, canary %d is %+v, and was %+v", e.Seq, again, e)
+		}
+		if run != nil && run.Run() == e.Run() {
+			if before := CanaryOf(run.Seq, e.Run(), e.Received); before.Sum() != run.Sum() {
+				t.Errorf("canary %d does not tell %d", e.Seq, run.Seq)
+			}
+		}
+		run = e
 	}
 }
 
@@ -246,7 +274,7 @@ func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
 
 // FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
 func FuzzReader(f *testing.F) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "refused.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "refused.hex"} {
 		streams := map[string][]byte{}
 		for _, s := range conversation(f, file) {
 			f.Add(s.bytes)
