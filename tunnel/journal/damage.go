@@ -75,6 +75,9 @@ func (s *SQLite) held(ctx context.Context, h *history, seq uint64) (wire.Entry, 
 	var data []byte
 	var crc sql.NullInt64
 	err := s.read.QueryRowContext(ctx, `SELECT data, crc FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&data, &crc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s.stands(ctx, h, seq)
+	}
 	if err != nil {
 		return wire.Entry{}, err
 	}

@@ -19,6 +19,8 @@ type history struct {
 	ackedTotal  int64           // bytes up to and with Acked
 	prunedTotal int64           // bytes before Oldest
 	lost        map[uint64]bool // numbers under which the disk holds no entry that can be read, as far as was noticed
+	canaries    uint64          // how many entries up to Head are canaries
+	run         run             // the newest canaries
 	tail        []stored        // the newest entries, without a gap, up to Head
 	news        chan struct{}   // closed at the next append; nil if nobody waits
 
@@ -36,6 +38,12 @@ type stored struct {
 	total int64
 }
 
+// run is canaries between which there is nothing else.
+type run struct {
+	first, last uint64    // 0: there was none yet
+	began       time.Time // zero: not known, and it cannot go on
+}
+
 type mark struct {
 	at  time.Time
 	seq uint64
@@ -46,7 +54,12 @@ func (h *history) row(seq uint64) int64 { return h.id<<seqBits | int64(seq) }
 func (h *history) now() wire.State {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.state
+	state := h.state
+	state.Canaries, state.Heard = h.canaries, h.canaries
+	if h.run.last > state.Acked { // all that are not acknowledged are of the newest run: there is one only when the one before it was
+		state.Heard -= h.run.last - max(h.run.first-1, state.Acked)
+	}
+	return state
 }
 
 // unacked is how many bytes are held and not acknowledged.

@@ -74,7 +74,7 @@ func (w *writer) fitsOneStatement(batch []*request) bool {
 		return false
 	}
 	for _, r := range batch {
-		if r.what != appendEntry || w.s.known(r.endpoint) == nil {
+		if r.what != appendEntry || r.entry.Kind == wire.KindCanary || w.s.known(r.endpoint) == nil {
 			return false
 		}
 	}

@@ -14,7 +14,8 @@ import (
 type Journal interface {
 	// Append stores an entry, and returns its number when it would survive a power cut; e.Seq is ignored. An error of
 	// ctx means that it is not known whether the entry was stored: it may be, later, too. Any other error means that
-	// it was not, and will not be. Header and Body must not be changed afterwards.
+	// it was not, and will not be. Header and Body must not be changed afterwards. Of a canary (wire.KindCanary) only the
+	// kind and the time count, and the time only if it begins a run: the rest is as wire.CanaryOf says. It takes no room.
 	Append(ctx context.Context, endpoint string, e wire.Entry) (seq uint64, err error)
 
 	// State says where the endpoint's history is. It begins one for an endpoint that has none.

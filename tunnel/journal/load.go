@@ -25,7 +25,7 @@ func (w *writer) open(ctx context.Context) (err error) {
 	if _, err := w.conn.ExecContext(ctx, tuning+schema); err != nil {
 		return err
 	}
-	if err := w.addChecksums(ctx); err != nil {
+	if err := w.addColumns(ctx); err != nil {
 		return err
 	}
 	for _, p := range []struct {
@@ -38,6 +38,8 @@ func (w *writer) open(ctx context.Context) (err error) {
 		{&w.name, `INSERT INTO journal_endpoint (name, epoch) VALUES (?, ?)`},
 		{&w.epoch, `UPDATE journal_endpoint SET epoch = ? WHERE id = ?`},
 		{&w.acking, `UPDATE journal_endpoint SET acked = ? WHERE id = ?`},
+		{&w.singing, `UPDATE journal_endpoint SET canaries = canaries + ?, canary = ?, canary_run = ? WHERE id = ?`},
+		{&w.silence, `DELETE FROM journal_entry WHERE id = ?`},
 	} {
 		if *p.stmt, err = w.conn.PrepareContext(ctx, p.text); err != nil {
 			return err
@@ -48,14 +50,14 @@ func (w *writer) open(ctx context.Context) (err error) {
 
 // load learns where the histories on disk stand.
 func (w *writer) load(ctx context.Context) error {
-	rows, err := w.conn.QueryContext(ctx, `SELECT id, name, epoch, acked FROM journal_endpoint`)
+	rows, err := w.conn.QueryContext(ctx, `SELECT id, name, epoch, acked, canaries, canary, canary_run FROM journal_endpoint`)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		h := new(history)
-		if err := rows.Scan(&h.id, &h.name, &h.state.Epoch, &h.state.Acked); err != nil {
+		if err := rows.Scan(&h.id, &h.name, &h.state.Epoch, &h.state.Acked, &h.canaries, &h.run.last, &h.run.first); err != nil {
 			return err
 		}
 		h.saved = h.state.Acked
@@ -89,21 +91,32 @@ func (w *writer) load(ctx context.Context) error {
 	return nil
 }
 
-// addChecksums gives the tables of a file that was made before entries had checksums room for them.
-func (w *writer) addChecksums(ctx context.Context) error {
-	var has int
-	err := w.conn.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info('journal_entry') WHERE name = 'crc'`).Scan(&has)
-	if err == nil && has == 0 {
-		_, err = w.conn.ExecContext(ctx, `ALTER TABLE journal_entry ADD COLUMN crc INTEGER`)
+// addColumns gives the tables of a file that was made before entries had checksums, and before there were canaries, room
+// for them.
+func (w *writer) addColumns(ctx context.Context) error {
+	for _, add := range []struct{ table, column, is string }{
+		{"journal_entry", "crc", "INTEGER"},
+		{"journal_endpoint", "canaries", "INTEGER NOT NULL DEFAULT 0"},
+		{"journal_endpoint", "canary", "INTEGER NOT NULL DEFAULT 0"},
+		{"journal_endpoint", "canary_run", "INTEGER NOT NULL DEFAULT 0"},
+	} {
+		var has int
+		err := w.conn.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info(?) WHERE name = ?`, add.table, add.column).Scan(&has)
+		if err == nil && has == 0 {
+			_, err = w.conn.ExecContext(ctx, `ALTER TABLE `+add.table+` ADD COLUMN `+add.column+` `+add.is)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // measure finds the ends of a history on disk. The entry at Acked may stand alone before the others. What an entry holds
 // may be damaged: its number and its place tell enough.
 func (w *writer) measure(ctx context.Context, h *history) error {
 	type end struct {
-		seq           uint64
+		seq, first    uint64 // and what it stands for
 		before, total int64
 		received      time.Time
 	}
@@ -115,21 +128,33 @@ func (w *writer) measure(ctx context.Context, h *history) error {
 		if err != nil {
 			return e, err
 		}
-		e.seq, e.before, e.received = uint64(id)&maxSeq, e.total-int64(len(data)), time.Now()
-		if entry, err := wire.ParseEntry(data); err == nil {
+		e.seq, e.received = uint64(id)&maxSeq, time.Now()
+		entry, err := wire.ParseEntry(data)
+		if err == nil {
 			e.received = entry.Received
+		}
+		e.first, e.before = e.seq, e.total-counted(entry.Kind, len(data))
+		if err == nil && entry.Seq == e.seq {
+			e.first = entry.Run()
 		}
 		return e, nil
 	}
 	newest, err := find("DESC", 0, maxSeq)
 	if errors.Is(err, sql.ErrNoRows) {
-		h.state.Oldest = 1
+		h.state.Oldest, h.canaries, h.run = 1, 0, run{}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	h.state.Head, h.total = newest.seq, newest.total
+	h.canaries = min(h.canaries, h.state.Head)
+	switch {
+	case h.run.last > newest.seq: // the file is not what it was
+		h.run = run{}
+	case h.run.last == newest.seq && h.run.first == newest.first:
+		h.run.began = newest.received
+	}
 	if newest.seq == h.state.Acked {
 		h.ackedTotal = h.total
 	}
@@ -137,14 +162,14 @@ func (w *writer) measure(ctx context.Context, h *history) error {
 	if err == nil && oldest.seq == h.state.Acked && oldest.seq < newest.seq {
 		h.ackedTotal = oldest.total
 		var next end
-		if next, err = find("ASC", oldest.seq+1, maxSeq); err == nil && next.seq != oldest.seq+1 { // it stands alone
+		if next, err = find("ASC", oldest.seq+1, maxSeq); err == nil && next.first > oldest.seq+1 { // it stands alone
 			oldest = next
 		}
 	}
 	if err != nil {
 		return err
 	}
-	h.state.Oldest, h.prunedTotal, h.oldestAt = oldest.seq, oldest.before, oldest.received
+	h.state.Oldest, h.prunedTotal, h.oldestAt = oldest.first, oldest.before, oldest.received
 	if acked := h.state.Acked; acked > oldest.seq && acked < newest.seq {
 		e, err := find("DESC", 0, acked)
 		if err != nil {

@@ -138,6 +138,9 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 			bound, unfetched = old, old > state.Acked
 		}
 	}
+	if bound, err = w.untilRun(h, state, bound); err != nil {
+		return false, err
+	}
 	if bound < state.Oldest {
 		return false, w.unmark(h, past)
 	}
@@ -179,11 +182,12 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	if unfetched && acked < bound {
 		w.s.log.Error("callbacks were never fetched and are forgotten", "endpoint", h.name, "from", max(oldest, acked+1), "to", bound)
 	}
-	if e, err := wire.ParseEntry(data); err == nil { // if it is damaged, as old as the one before it
+	e, err := wire.ParseEntry(data)
+	if err == nil { // if it is damaged, as old as the one before it
 		h.oldestAt = e.Received
 	}
 	h.mu.Lock()
-	h.prunedTotal = total - int64(len(data))
+	h.prunedTotal = total - counted(e.Kind, len(data))
 	h.mu.Unlock()
 	if more {
 		return true, nil
@@ -194,9 +198,12 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 // within is the last of the entries from oldest to bound that one step may forget, for their size: callbacks wait
 // meanwhile. It is oldest at least.
 func (w *writer) within(h *history, oldest, bound uint64) (uint64, error) {
-	var last sql.NullInt64
-	err := w.conn.QueryRowContext(background, `SELECT max(id) FROM journal_entry WHERE id BETWEEN ? AND ? AND total <= ?`, h.row(oldest), h.row(bound), h.prunedTotal+pruneBytes).Scan(&last)
-	return max(oldest, uint64(last.Int64)&maxSeq), err
+	var beyond sql.NullInt64
+	err := w.conn.QueryRowContext(background, `SELECT min(id) FROM journal_entry WHERE id BETWEEN ? AND ? AND total > ?`, h.row(oldest), h.row(bound), h.prunedTotal+pruneBytes).Scan(&beyond)
+	if !beyond.Valid {
+		return bound, err
+	}
+	return max(oldest, uint64(beyond.Int64)&maxSeq-1), err
 }
 
 // notice tells the log of entries that are going to be forgotten unfetched, and reports whether that was said long enough
@@ -240,6 +247,9 @@ func (w *writer) older(h *history, state wire.State, before time.Time) (uint64, 
 		size += len(data)
 		e, err := wire.ParseEntry(data)
 		if err == nil && e.Received.After(before) {
+			break
+		}
+		if err == nil && e.Kind == wire.KindCanary && e.Seq >= h.run.last { // it says when its run began, not when it came
 			break
 		}
 		last = uint64(id) & maxSeq // one that is damaged is as old as the one before it

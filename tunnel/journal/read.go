@@ -107,28 +107,38 @@ func newest(tail []stored, maxBytes int) []wire.Entry {
 	return entries
 }
 
-// older reads entries from disk, up to the first that is not there.
+// older reads entries from disk, up to the first that is not there and that no row stands for.
 func (s *SQLite) older(ctx context.Context, h *history, from, to uint64, maxBytes int) (entries []wire.Entry, err error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT data, crc FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`,
+	rows, err := s.read.QueryContext(ctx, `SELECT id, data, crc FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?`,
 		h.row(from), h.row(to), readRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for size := 0; rows.Next(); {
+		var id int64
 		var data []byte
 		var crc sql.NullInt64
-		if err := rows.Scan(&data, &crc); err != nil {
+		if err := rows.Scan(&id, &data, &crc); err != nil {
 			return entries, err
 		}
-		if size += wire.HeaderSize + len(data); len(entries) > 0 && size > maxBytes {
-			return entries, nil
-		}
-		e, err := decode(data, crc, from+uint64(len(entries)))
+		last, err := decode(data, crc, uint64(id)&maxSeq)
 		if err != nil {
 			return entries, err
 		}
-		entries = append(entries, e)
+		for next := from + uint64(len(entries)); next <= last.Seq; next++ {
+			e := last
+			if next < last.Seq {
+				var is bool
+				if e, is = ofRun(last, next); !is {
+					return entries, nil
+				}
+			}
+			if size += e.Size(); len(entries) > 0 && (size > maxBytes || len(entries) == readRows) {
+				return entries, nil
+			}
+			entries = append(entries, e)
+		}
 	}
 	return entries, rows.Err()
 }
@@ -153,7 +163,7 @@ func (s *SQLite) Ack(ctx context.Context, endpoint string, epoch wire.Epoch, seq
 		return nil
 	}
 	if !ok {
-		err := s.read.QueryRowContext(ctx, `SELECT total FROM journal_entry WHERE id = ?`, h.row(seq)).Scan(&e.total)
+		err := s.read.QueryRowContext(ctx, `SELECT total FROM journal_entry WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1`, h.row(1), h.row(seq)).Scan(&e.total)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) && !IsDamage(err) { // pruned unacknowledged, or lost: it counts for nothing
 			return fmt.Errorf("journal: ack of %s: %w", endpoint, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -97,6 +98,8 @@ type found struct {
 	acked   uint64
 	entries int
 	newest  time.Time // when the newest entry came
+
+	canaries uint64 // as the endpoint's row has it
 }
 
 func (s *salvage) ids() []int64 {
@@ -123,12 +126,12 @@ func (s *salvage) collect(ctx context.Context, finds iter.Seq[Find]) error {
 	}
 	defer insert.Close()
 	for f := range finds {
-		if name, epoch, acked, ok := asEndpoint(f); ok {
+		if name, epoch, acked, canaries, ok := asEndpoint(f); ok {
 			e := s.at(f.ID)
 			if e.name == "" {
 				e.name = name
 			}
-			e.epoch, e.acked = max(e.epoch, epoch), max(e.acked, acked)
+			e.epoch, e.acked, e.canaries = max(e.epoch, epoch), max(e.acked, acked), max(e.canaries, canaries)
 			continue
 		}
 		entry, data, ok := asEntry(f)
@@ -143,7 +146,9 @@ func (s *salvage) collect(ctx context.Context, finds iter.Seq[Find]) error {
 			return err
 		} else if n > 0 {
 			e := s.at(f.ID >> seqBits)
-			e.entries++
+			if entry.Kind != wire.KindCanary {
+				e.entries++
+			}
 			if entry.Received.After(e.newest) {
 				e.newest = entry.Received
 			}
@@ -152,15 +157,22 @@ func (s *salvage) collect(ctx context.Context, finds iter.Seq[Find]) error {
 	return nil
 }
 
-func asEndpoint(f Find) (name string, epoch wire.Epoch, acked uint64, ok bool) {
-	if len(f.Values) != 4 || f.Values[0] != nil || f.ID < 1 || f.ID > maxEndpoint {
-		return "", 0, 0, false
+// asEndpoint reads the row of an endpoint. It may be from before there were canaries.
+func asEndpoint(f Find) (name string, epoch wire.Epoch, acked, canaries uint64, ok bool) {
+	if len(f.Values) != 4 && len(f.Values) != 7 || f.Values[0] != nil || f.ID < 1 || f.ID > maxEndpoint {
+		return "", 0, 0, 0, false
 	}
 	name, isText := f.Values[1].(string)
 	e, isEpoch := f.Values[2].(int64)
 	a, isSeq := f.Values[3].(int64)
 	ok = isText && isEpoch && isSeq && name != "" && utf8.ValidString(name) && e > 0 && wire.Epoch(e) < wire.MaxEpoch && a >= 0 && a <= maxSeq
-	return name, wire.Epoch(e), uint64(a), ok
+	c := int64(0)
+	if len(f.Values) == 7 {
+		var isCount bool
+		c, isCount = f.Values[4].(int64)
+		ok = ok && isCount && c >= 0 && c <= maxSeq
+	}
+	return name, wire.Epoch(e), uint64(a), uint64(c), ok
 }
 
 func asEntry(f Find) (e wire.Entry, data []byte, ok bool) {
@@ -213,8 +225,12 @@ func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged
 		return done, err
 	}
 	defer rows.Close()
+	const canary = -1 // in sizes
 	var sizes []int64 // of the entries, from the newest down to the oldest that is kept; 0: none
 	head, oldest := uint64(0), uint64(0)
+	stands := uint64(math.MaxUint64) // that far down the canary before stands for others
+	var newest run                   // of canaries
+	canaries := uint64(0)
 	for rows.Next() {
 		var id int64
 		var data []byte
@@ -229,12 +245,26 @@ func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged
 		if head == 0 {
 			head, oldest = seq, seq+1
 		}
-		old := e.Kind != wire.KindLost && e.Received.Before(f.newest.Add(-s.keep(f, seq)))
-		if seq <= f.acked && old || oldest-1-seq > maxHole && (seq <= f.acked || old) {
+		own := e.Kind != wire.KindLost && e.Kind != wire.KindCanary // received says when it came
+		old := own && e.Received.Before(f.newest.Add(-s.keep(f, seq)))
+		stood := oldest - max(min(stands, oldest), seq+1)
+		hole := oldest - 1 - seq - stood
+		if seq <= f.acked && old || hole > maxHole && (seq <= f.acked || old) {
 			break
 		}
-		sizes = append(sizes, make([]int64, oldest-1-seq)...)
-		sizes = append(sizes, int64(len(data)))
+		canaries += stood
+		sizes = append(sizes, slices.Repeat([]int64{canary}, int(stood))...)
+		sizes = append(sizes, make([]int64, hole)...)
+		size := int64(len(data))
+		stands = seq
+		if e.Kind == wire.KindCanary {
+			size, stands = canary, e.Run()
+			canaries++
+			if newest.last == 0 {
+				newest = run{first: stands, last: seq}
+			}
+		}
+		sizes = append(sizes, size)
 		oldest = seq
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
@@ -248,10 +278,21 @@ func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged
 		return done, err
 	}
 	defer put.Close()
+	stay, err := s.tx.PrepareContext(ctx, `UPDATE journal_entry SET total = ? WHERE id = ?`)
+	if err != nil {
+		return done, err
+	}
+	defer stay.Close()
 	done.Endpoint = f.name
 	total := int64(0)
 	for i, size := range slices.Backward(sizes) {
 		seq := head - uint64(i)
+		if size == canary { // it is there, or another stands for it, and it counts for nothing
+			if _, err := stay.ExecContext(ctx, total, first|int64(seq)); err != nil {
+				return done, err
+			}
+			continue
+		}
 		var data []byte
 		if size == 0 {
 			body := ""
@@ -272,6 +313,7 @@ func (s *salvage) settle(ctx context.Context, id int64, f *found) (done Salvaged
 		}
 	}
 	epoch := max(f.epoch+1, wire.Epoch(time.Now().UnixMilli()))
-	_, err = s.tx.ExecContext(ctx, `INSERT INTO journal_endpoint (id, name, epoch, acked) VALUES (?, ?, ?, ?)`, id, f.name, int64(epoch), int64(min(f.acked, head)))
+	_, err = s.tx.ExecContext(ctx, `INSERT INTO journal_endpoint (id, name, epoch, acked, canaries, canary, canary_run) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		id, f.name, int64(epoch), int64(min(f.acked, head)), int64(max(f.canaries, canaries)), int64(newest.last), int64(newest.first))
 	return done, err
 }

@@ -59,11 +59,14 @@ CREATE TABLE IF NOT EXISTS journal_endpoint (
 	id    INTEGER PRIMARY KEY,
 	name  TEXT NOT NULL UNIQUE,
 	epoch INTEGER NOT NULL,
-	acked INTEGER NOT NULL DEFAULT 0
+	acked INTEGER NOT NULL DEFAULT 0,
+	canaries   INTEGER NOT NULL DEFAULT 0, -- how many of its numbers were given to canaries
+	canary     INTEGER NOT NULL DEFAULT 0, -- the last of these
+	canary_run INTEGER NOT NULL DEFAULT 0  -- the first of the run that it is the last of
 ) STRICT;
 CREATE TABLE IF NOT EXISTS journal_entry (
-	id    INTEGER PRIMARY KEY, -- endpoint << 40 | seq
-	total INTEGER NOT NULL,
+	id    INTEGER PRIMARY KEY, -- endpoint << 40 | seq; of a run of canaries only the last has a row
+	total INTEGER NOT NULL,    -- a canary counts for nothing
 	data  BLOB NOT NULL,       -- the body of the entry's frame: package wire
 	crc   INTEGER              -- CRC-32C of data: a disk that forgets a bit is noticed. NULL: of a file made before there was one
 ) STRICT;

@@ -55,6 +55,7 @@ type writer struct {
 
 	begin, commit, rollback *sql.Stmt
 	epoch, name, acking     *sql.Stmt
+	singing, silence        *sql.Stmt                 // of canaries
 	insert                  [rowsAtOnce + 1]*sql.Stmt // by the number of rows; made when first needed
 
 	batch   []*request
@@ -78,8 +79,18 @@ type kept struct {
 // background is the context of all statements: it has no end, and so costs nothing to watch.
 var background = context.Background()
 
-// dataSize is the length of what is stored of an entry.
-func dataSize(e *wire.Entry) int64 { return int64(e.Size() - wire.HeaderSize) }
+// inMemory is what an entry of the tail takes besides its bytes: of canaries, which have few, there are many.
+const inMemory = 256
+
+// dataSize is the length of what is stored of an entry, as it counts.
+func dataSize(e *wire.Entry) int64 { return counted(e.Kind, e.Size()-wire.HeaderSize) }
+
+func counted(kind wire.Kind, size int) int64 {
+	if kind == wire.KindCanary {
+		return 0
+	}
+	return int64(size)
+}
 
 // alone answers a request at once, if nobody works with the writer: to wake another goroutine and to be woken by it costs
 // about as much as the statement does. Whoever comes meanwhile waits for the goroutine, which waits for the pen; it is
@@ -159,7 +170,7 @@ func (w *writer) run() {
 // close closes the statements too: one left open would keep the connection, and with it the file, open for ever.
 func (w *writer) close() {
 	var errs []error
-	for _, stmt := range append(w.insert[:], w.begin, w.commit, w.rollback, w.name, w.epoch, w.acking) {
+	for _, stmt := range append(w.insert[:], w.begin, w.commit, w.rollback, w.name, w.epoch, w.acking, w.singing, w.silence) {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
@@ -221,6 +232,10 @@ type staged struct {
 	epoch   wire.Epoch // 0: as it was
 	entries []stored
 	total   int64
+
+	canaries uint64 // of entries
+	run      run
+	stood    []uint64 // numbers of canaries for which the one behind them stands now
 }
 
 // transaction stores the requests and answers them, or fails and changes nothing.
@@ -250,7 +265,10 @@ func (w *writer) transaction(batch []*request) error {
 				return err
 			}
 		}
-		return w.insertRows()
+		if err := w.insertRows(); err != nil {
+			return err
+		}
+		return w.storeRuns()
 	})
 	if err != nil || !lone || len(w.rows.ids) > 0 { // else the disk was not asked
 		w.report(err)
@@ -277,7 +295,7 @@ func (w *writer) stage(h *history, isNew bool) *staged {
 	if n := len(w.spare); n > 0 {
 		c, w.spare = w.spare[n-1], w.spare[:n-1]
 	}
-	*c = staged{h: h, isNew: isNew, total: h.total, entries: c.entries}
+	*c = staged{h: h, isNew: isNew, total: h.total, entries: c.entries, run: h.run, stood: c.stood[:0]}
 	w.changes = append(w.changes, c)
 	w.byName[h.name] = c
 	return c
@@ -346,6 +364,9 @@ func (w *writer) do(r *request, c *staged) error {
 		e := &r.entry
 		e.Seq = h.state.Head + uint64(len(c.entries)) + 1
 		e.Received = time.UnixMilli(e.Received.UnixMilli()).UTC() // as it will be read from disk
+		if e.Kind == wire.KindCanary {
+			c.canary(e)
+		}
 		unacked := h.unacked() + c.total - h.total
 		if r.err = w.room(h, unacked, dataSize(e)); r.err != nil {
 			return nil // its own trouble
@@ -396,9 +417,12 @@ func (w *writer) publish(c *staged) {
 		if h.state.Oldest > h.state.Head {
 			h.oldestAt = c.entries[0].entry.Received
 		}
+		h.mu.Lock()
+		h.canaries, h.run = h.canaries+c.canaries, c.run
+		h.mu.Unlock()
 		h.publish(c.entries)
 		for i := range c.entries {
-			size := c.entries[i].entry.Size()
+			size := c.entries[i].entry.Size() + inMemory
 			w.tail = append(w.tail, kept{h, size})
 			w.tailBytes += size
 		}

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t testing.TB, dir string, limits journal.Limits
 		{"acks go forwards only, and only in their epoch", acks},
 		{"renew takes a greater epoch over the same entries", renew},
 		{"an endpoint over its share is refused alone, until it is acknowledged", full},
+		{"canaries are numbered like callbacks, and come back the same, and take no room", canaries},
 		{"nothing works after close", closed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
