@@ -130,7 +130,7 @@ func (t *Table) apply(ctx context.Context, cursor wire.Cursor, entries []wire.En
 			if err != nil {
 				return err
 			}
-			if !old {
+			if !old && e.Kind != wire.KindCanary { // of which nothing is left but that the cursor moves
 				if _, err := x.take(place(cursor.Epoch, e.Seq), e, sum, ""); err != nil {
 					return err
 				}
