@@ -50,6 +50,9 @@ type Client struct {
 	// expected; see Expect. That it is dead is noticed so much later, and after ten minutes without one it is dialled
 	// about once a minute.
 	Metered bool
+	// Canary is how often the edge is asked for an entry of its own that the Sink has to commit, so that it is known, when
+	// nobody pays, that callbacks would get through. 0: it is not asked. An edge that knows no canaries sends none.
+	Canary time.Duration
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
 
@@ -87,6 +90,8 @@ type Status struct {
 	RTT       time.Duration // of the last Ping, through whatever stood before its Pong in the stream
 	Skew      time.Duration // how far the edge's clock is ahead of ours
 	Rival     time.Time     // when another machine last took the link from us; zero: never
+	Canary    time.Duration // how often the edge sends canaries; 0: it does not
+	Delivered time.Time     // when the Sink last committed what came, a canary or a callback; zero: never since Run began
 }
 
 // Run keeps a link to the edge until ctx ends; then it finishes the batch in hand and returns nil. It returns an error
@@ -199,6 +204,9 @@ func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	c.settled(name, why)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.status.Since.IsZero() {
+		c.status.Canary = c.Canary // until it says otherwise
+	}
 	c.status.Connected = true
 	c.status.Since = now
 	c.status.Callback = w.Callback

@@ -27,6 +27,7 @@ type clientLink struct {
 	writing turn // taken for whole frames
 	next    conn // what probe or search has found
 	acked   bool // something was acknowledged; owned by apply's goroutine
+	told    bool // it is known whether the edge sends canaries; owned by read
 }
 
 // link takes a connection from its Hello to its end and says why it ended. If there is a next connection the link moves
@@ -83,7 +84,11 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 	}
 	asked := time.Now()
 	hello := &wire.Hello{Version: wire.Version, Instance: c.Instance, Cursor: cursor, Idle: c.silent()}
-	if err := l.write(wire.Append(nil, hello)); err != nil {
+	first := wire.Append(nil, hello)
+	if c.Canary > 0 {
+		first = wire.Append(first, &wire.Canary{Every: c.Canary})
+	}
+	if err := l.write(first); err != nil {
 		return split{}, fmt.Errorf("tunnel: hello: %w", err)
 	}
 	l.conn.SetReadDeadline(asked.Add(welcomeWithin))
@@ -133,7 +138,14 @@ func (l *clientLink) read(living context.Context, s split) error {
 				return err
 			}
 		case *wire.Pong:
+			if !l.told { // it was asked for canaries before it was for this
+				l.told = true
+				l.client.promised(0)
+			}
 			l.heart.pong(f.Nonce)
+		case *wire.Canary:
+			l.told = true
+			l.client.promised(f.Every)
 		default:
 			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())
 		}
@@ -155,6 +167,7 @@ func (l *clientLink) apply(ctx, stop context.Context, s split) error {
 		if err := l.client.Sink.Apply(working, at.behind(batch), batch); err != nil {
 			return endingf(wire.CloseUnavailable, "tunnel: apply: %w", err)
 		}
+		l.client.committed()
 		if seq := at.ack(); seq != acked {
 			acked, l.acked = seq, true
 			if err := l.write(wire.Append(make([]byte, 0, 16), &wire.Ack{Seq: seq})); err != nil {

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -28,6 +29,7 @@ type history struct {
 	endpoints map[string]*past
 	appended  chan struct{} // closed at the next append
 	broken    error         // what every call answers
+	full      error         // what an append of a canary answers
 }
 
 type past struct {
@@ -35,6 +37,8 @@ type past struct {
 	entries []wire.Entry // from seq 1 on
 	acks    []wire.Cursor
 	renewed int
+
+	canaries int
 }
 
 const firstEpoch = 1_000_000
@@ -66,6 +70,21 @@ func (h *history) add(endpoint string, n int, more string) {
 	}
 	close(h.appended)
 	h.appended = make(chan struct{})
+}
+
+func (h *history) Append(_ context.Context, endpoint string, e wire.Entry) (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.past(endpoint)
+	if err := cmp.Or(h.broken, h.full); err != nil {
+		return 0, err
+	}
+	p.state.Head++
+	p.canaries++
+	p.entries = append(p.entries, wire.CanaryOf(p.state.Head, p.state.Head, e.Received))
+	close(h.appended)
+	h.appended = make(chan struct{})
+	return p.state.Head, nil
 }
 
 // restore puts the endpoint's history back to what it was when it had n entries.

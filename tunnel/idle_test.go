@@ -12,7 +12,7 @@ var hours = flag.Int("hours", 3, "hours that TestBytesOfAnIdleDay counts; for it
 
 // TestBytesOfAnIdleDay counts what a link costs on which nothing is said, from its handshake on, with all headers of IP
 // and of what is above it. On a WebSocket that is also what is looked for in vain over QUIC, and an empty segment of TCP
-// for each that carries something.
+// for each that carries something. Canaries are part of it, as often as a sidecar of that kind asks for them.
 //
 //	go test -count=1 -v -run BytesOfAnIdleDay ./tunnel -hours 24
 func TestBytesOfAnIdleDay(t *testing.T) {
@@ -22,11 +22,19 @@ func TestBytesOfAnIdleDay(t *testing.T) {
 				w.latency = 40 * time.Millisecond
 				count := w.counting()
 				e := w.edge()
-				c := w.sidecar("duka", newSink(), func(c *tunnel.Client) { c.Metered = name == "metered" })
+				c := w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+					if c.Metered, c.Canary = name == "metered", tunnel.CanaryEvery; c.Metered {
+						c.Canary = tunnel.CanaryMetered
+					}
+				})
 				time.Sleep(time.Duration(*hours) * time.Hour)
 				packets, bytes, _ := count.counted()
 				packets, bytes = packets*24 / *hours, bytes*24 / *hours
-				t.Logf("%d packets, %.2f MB a day", packets, float64(bytes)/1e6)
+				canaries := w.history.look("duka").canaries * 24 / *hours
+				t.Logf("%d packets, %.2f MB a day, with %d canaries", packets, float64(bytes)/1e6, canaries)
+				if canaries < 500 {
+					t.Errorf("%d canaries a day", canaries)
+				}
 				if !c.Status().Connected || bytes > most {
 					t.Errorf("%d bytes, over %d; status %+v", bytes, most, c.Status())
 				}

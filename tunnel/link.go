@@ -14,4 +14,11 @@ type Link struct {
 	Acked      uint64    // the last entry that the sidecar has acknowledged on this link, its Hello included; 0 if none
 	Transport  string    // what carries it: TransportQUIC or TransportWebSocket
 	Rival      time.Time // when two machines were last seen to use this endpoint's identity; zero: never
+
+	Canary    time.Duration // how often canaries are sent, as the sidecar asked; 0: it did not, and so nobody knows whether callbacks get through
+	Delivered time.Time     // when the sidecar last acknowledged something, over this link or one before; zero: never since this Server began
 }
+
+// Delivering reports whether it is known that callbacks get through: the link lives, and if canaries are sent, one or a
+// callback was acknowledged not long ago.
+func (l Link) Delivering(now time.Time) bool { return proved(l.Canary, l.Delivered, now) }

@@ -256,11 +256,12 @@ func (s *Server) Links() []Link {
 	defer s.mu.Unlock()
 	var list []Link
 	for _, seat := range s.seats {
-		if l, rival := seat.look(); l != nil {
+		if l, rival, delivered := seat.look(); l != nil {
 			over, _ := l.conn.Transport()
 			list = append(list, Link{
 				Endpoint: l.endpoint.Name, Instance: l.instance, Generation: l.generation, Remote: l.conn.Remote(),
 				Since: l.since, Expires: l.expires, Sent: l.sent.Load(), Acked: l.acked.Load(), Transport: over, Rival: rival,
+				Canary: time.Duration(l.every.Load()), Delivered: delivered,
 			})
 		}
 	}

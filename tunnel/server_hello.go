@@ -123,7 +123,7 @@ func (l *serverLink) welcome(ctx, life context.Context, cursor wire.Cursor) erro
 		return endingf(wire.CloseUnavailable, "tunnel: history of %s: %w", l.endpoint.Name, err)
 	}
 	l.epoch = state.Epoch
-	l.backlog, l.live, l.newest = after, l.head, state.Head
+	l.backlog, l.live, l.newest, l.after = after, l.head, state.Head, after
 	l.sent.Store(after)
 	l.flight.begin(after, l.head)
 	if after > state.Acked && cursor.Epoch == state.Epoch && cursor.Seq == after {
@@ -193,6 +193,7 @@ type seat struct {
 	out        [16]byte    // the instance that was last sent away by another one
 	rival      time.Time   // when the two were last seen to live both
 	left       time.Time   // when the last link ended
+	canary     canary
 }
 
 func (s *Server) seatOf(endpoint string) *seat {
@@ -237,14 +238,14 @@ func (st *seat) take(l *serverLink) (rival bool) {
 func (st *seat) holds(l *serverLink) bool { return st.present() == l }
 
 func (st *seat) present() *serverLink {
-	l, _ := st.look()
+	l, _, _ := st.look()
 	return l
 }
 
-func (st *seat) look() (present *serverLink, rival time.Time) {
+func (st *seat) look() (present *serverLink, rival, delivered time.Time) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.link, st.rival
+	return st.link, st.rival, st.canary.delivered
 }
 
 // leave empties the seat if it is still l's.

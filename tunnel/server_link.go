@@ -30,11 +30,13 @@ type serverLink struct {
 
 	head          uint64 // as Welcome told it
 	newest        uint64 // entry that there was then
+	after         uint64 // where the sidecar was then
 	backlog, live uint64 // the last entry sent up to head, and behind it; owned by send
 
 	sent    atomic.Uint64 // everything up to here
 	acked   atomic.Uint64
-	telling atomic.Bool // the History is being told of acked
+	telling atomic.Bool  // the History is being told of acked
+	every   atomic.Int64 // time.Duration between canaries; 0: none
 	flight  *flight
 	oust    context.CancelCauseFunc // the seat was taken
 	writing turn                    // taken for whole frames
@@ -149,7 +151,7 @@ func (l *serverLink) write(frames []byte) error {
 	return writeAll(l.conn, frames, writeWithin)
 }
 
-// read takes what the sidecar says: Acks and Pings.
+// read takes what the sidecar says: Acks, Pings, and how often it wants canaries.
 func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 	var pong [16]byte
 	var late chan *wire.Ping
@@ -165,6 +167,7 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 			}
 			if f.Seq > l.acked.Load() {
 				l.acked.Store(f.Seq)
+				l.seat.acknowledged(l)
 				l.tell(living, g)
 			}
 		case *wire.Ping:
@@ -177,14 +180,19 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 				case late <- f:
 				case <-living.Done():
 				}
-				continue
+				break
 			}
 			if err := l.write(wire.Append(pong[:0], &wire.Pong{Nonce: f.Nonce})); err != nil {
 				return fmt.Errorf("tunnel: pong: %w", err)
 			}
+		case *wire.Canary:
+			if err := l.asked(f); err != nil {
+				return fmt.Errorf("tunnel: canary: %w", err)
+			}
 		default:
 			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())
 		}
+		l.sing(living, g)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -174,6 +175,9 @@ func (s *stream) Next(ctx context.Context, _ string, after uint64, maxBytes int)
 }
 
 func (s *stream) Ack(context.Context, string, wire.Epoch, uint64) error { return nil }
+func (s *stream) Append(context.Context, string, wire.Entry) (uint64, error) {
+	return 0, errors.New("nobody asks for canaries here")
+}
 func (s *stream) Renew(context.Context, string, wire.Epoch) (wire.State, error) {
 	return wire.State{}, nil
 }
