@@ -74,7 +74,7 @@ func (s *shop) examine(ctx context.Context, a *audit) error {
 	if err := s.sidecar.start(); err != nil {
 		return err
 	}
-	if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
+	if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz?link", nil) }); err != nil {
 		return err
 	}
 	for after := ""; ; {

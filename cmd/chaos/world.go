@@ -141,7 +141,7 @@ func (w *world) open(ctx context.Context) error {
 		}
 	}
 	for _, s := range w.shops {
-		if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz", nil) }); err != nil {
+		if err := within(ctx, patience, s.name+" to be ready", func() error { return s.get(ctx, "/readyz?link", nil) }); err != nil {
 			return err
 		}
 		key, err := os.ReadFile(filepath.Join(w.dir, s.name, "api.key"))
@@ -198,8 +198,8 @@ func (w *world) delivered() (stored, acknowledged map[string]uint64, err error) 
 	}
 	var list struct {
 		Endpoints []struct {
-			Name        string
-			Head, Acked uint64
+			Name              string
+			Stored, Delivered uint64
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
@@ -207,7 +207,7 @@ func (w *world) delivered() (stored, acknowledged map[string]uint64, err error) 
 	}
 	stored, acknowledged = map[string]uint64{}, map[string]uint64{}
 	for _, e := range list.Endpoints {
-		stored[e.Name], acknowledged[e.Name] = e.Head, e.Acked
+		stored[e.Name], acknowledged[e.Name] = e.Stored, e.Delivered
 	}
 	return stored, acknowledged, nil
 }

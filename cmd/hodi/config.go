@@ -61,6 +61,7 @@ type sidecarSettings struct {
 	Edge            string   `toml:"edge"`
 	EdgeWebSocket   string   `toml:"edge-websocket"`
 	Metered         bool     `toml:"metered"`
+	Canary          duration `toml:"canary"`
 	DarajaURL       string   `toml:"daraja-url"`
 	Origins         []string `toml:"origins"`
 	Hosts           []string `toml:"hosts"`

@@ -54,9 +54,9 @@ type house struct {
 	Data     string `json:"data"`
 	Secret   string `json:"forwardSecret,omitempty"` // the file of what callbacks are signed with that your app is given
 
-	parts []part
-	box   *sandbox.Sandbox
-	ready func(context.Context) error
+	parts  []part
+	box    *sandbox.Sandbox
+	linked func() error
 }
 
 type part interface {
@@ -163,7 +163,7 @@ func openHouse(c *cli.Context, dir string, logger *slog.Logger) (*house, error) 
 		h.Secret = filepath.Join(dir, "sidecar", sidecar.ForwardSecret)
 	}
 	h.parts = append(h.parts, s)
-	h.ready = s.Ready
+	h.linked = s.Linked
 	h.Sidecar = "http://" + app.Addr().String()
 	return h, nil
 }
@@ -263,14 +263,15 @@ func (h *house) welcome(w io.Writer, kept bool) {
 `, h.Sidecar+"/", h.Edge, h.Sandbox+"/phone", strings.Replace(h.Sidecar, "http", "ws", 1), h.Sidecar, h.Callback, state)
 }
 
-// waitUntilReady waits for the link, which is up some milliseconds after both of its ends.
+// waitUntilReady waits for the link, which is up some milliseconds after both of its ends, and for what shows that
+// callbacks get through.
 func (h *house) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("dev: the sidecar does not reach the edge"))
 	defer cancel()
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for {
-		err := h.ready(ctx)
+		err := h.linked()
 		if err == nil {
 			return nil
 		}

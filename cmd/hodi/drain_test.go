@@ -122,10 +122,10 @@ func TestASidecarThatIsAskedToEndCommitsWhatItHasAndTellsTheEdgeAndItsReaders(t 
 	eventually(t, fmt.Sprintf("the edge to know of %d", committed), func() bool {
 		var listed struct{ Endpoints []endpoint }
 		err := askAdmin(t.Context(), filepath.Join(p.dir, "edge"), http.MethodGet, "/endpoints", nil, &listed)
-		if err == nil && listed.Endpoints[0].Acked > committed {
-			t.Fatalf("the edge has an Ack of %d, and %d are committed", listed.Endpoints[0].Acked, committed)
+		if err == nil && listed.Endpoints[0].Delivered > committed {
+			t.Fatalf("the edge has an Ack of %d, and %d are committed", listed.Endpoints[0].Delivered, committed)
 		}
-		return err == nil && listed.Endpoints[0].Acked == committed
+		return err == nil && listed.Endpoints[0].Delivered == committed
 	})
 	p.startSidecar()
 	l.wait(t, 50)

@@ -58,10 +58,12 @@ func listEdgeAudit(c *cli.Context) error {
 type endpoint struct {
 	Name, Callback string
 	Connected      bool
-	Head, Acked    uint64
 	Lost           int
-	Held, Limit    int64 // bytes that its sidecar has not fetched, and how many there may be
-	Keys           []key
+
+	Stored, Delivered uint64 // how many callbacks, and how many of them the sidecar has acknowledged
+
+	Held, Limit int64 // bytes that its sidecar has not fetched, and how many there may be
+	Keys        []key
 
 	Joined, Expires, Revoked, LastSeen, Invited, OldestUndelivered time.Time
 }
@@ -103,6 +105,20 @@ func endpoints(c *cli.Context) (all []endpoint, damaged []string, err error) {
 type link struct {
 	Endpoint, Remote, Transport string
 	Since, Rival                time.Time
+
+	CanarySeconds float64
+	LastAck       time.Time
+	Delivering    *bool // nil: of an edge from before there were canaries
+}
+
+// deaf reports whether the link has lived for a while, and callbacks are not known to get through.
+func (l link) deaf() bool {
+	return l.Delivering != nil && !*l.Delivering && time.Since(l.Since) > unproved(l.CanarySeconds)
+}
+
+// unproved is how long a link that is new may be without the first canary.
+func unproved(canarySeconds float64) time.Duration {
+	return time.Duration(3 * canarySeconds * float64(time.Second))
 }
 
 // rival reports whether two machines use the identity of this link's endpoint, as far as was seen lately.
@@ -158,7 +174,7 @@ func listEndpoints(c *cli.Context) error {
 				used = k.LastUsed
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%s", e.Name, link, e.Head, e.Acked, since(e.OldestUndelivered), live, since(used))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%s", e.Name, link, e.Stored, e.Delivered, since(e.OldestUndelivered), live, since(used))
 		if e.Lost > 0 {
 			fmt.Fprintf(w, "\t%d lost by the disk", e.Lost)
 		}

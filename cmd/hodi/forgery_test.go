@@ -63,7 +63,7 @@ query-above = 5000
 		t.Fatal(err)
 	}
 	s.key = strings.TrimSpace(string(key))
-	eventually(t, "the link", func() bool { status, _ := s.app("GET", "/readyz", nil); return status == 200 })
+	eventually(t, "the link", func() bool { status, _ := s.app("GET", "/readyz?link", nil); return status == 200 })
 	return s
 }
 

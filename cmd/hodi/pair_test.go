@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os/exec"
@@ -22,6 +23,7 @@ type pair struct {
 	callbacks, sidecars string // the edge's addresses
 	known               string // the one that the sidecar knows
 	address             string // of callbacks
+	canary              string // how often the sidecar wants one; "": as if it had not said
 	url                 string // of the sidecar
 
 	mu   sync.Mutex
@@ -52,7 +54,7 @@ func (s *pair) startEdge() {
 func (s *pair) startSidecar() {
 	s.Helper()
 	s.sidecar = startDaemon(s.T, s.dir, "sidecar", "--dev", "--data", "sidecar", "--listen", strings.TrimPrefix(s.url, "http://"),
-		"--edge", s.known)
+		"--edge", s.known, "--canary", cmp.Or(s.canary, "30s"))
 	s.url = s.sidecar.says("url")
 }
 

@@ -22,6 +22,7 @@ func sidecarCommand() *cli.Command {
 			&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT` (UDP; TCP where that is blocked), if not where the join code said", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
 			&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked; --edge's if not given", EnvVars: []string{"HODI_SIDECAR_EDGE_WEBSOCKET"}},
 			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
+			&cli.DurationFlag{Name: "canary", Usage: "have the edge send something every `DURATION` that both disks have to store, to know that callbacks get through; 30s if not given, 2m where --metered", EnvVars: []string{"HODI_SIDECAR_CANARY"}},
 			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
 			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "answer to `NAME` besides localhost and the names of --origin and --public-url (again for more)", EnvVars: []string{"HODI_SIDECAR_HOSTS"}},
@@ -89,6 +90,9 @@ func runSidecar(c *cli.Context) error {
 	over(c, "public-url", &s.PublicURL)
 	overBool(c, "accept-callbacks", &s.AcceptCallbacks)
 	overBool(c, "metered", &s.Metered)
+	if c.IsSet("canary") {
+		s.Canary = duration(c.Duration("canary"))
+	}
 	overBool(c, "dev", &s.Dev)
 	overDuration(c, "unknown-after", &s.UnknownAfter)
 	overDuration(c, "first-ask", &s.FirstAsk)
@@ -153,7 +157,7 @@ func runSidecar(c *cli.Context) error {
 
 	d, err := sidecar.Open(c.Context, sidecar.Config{
 		Dir: s.Data, Listener: listener, Dev: s.Dev,
-		Edge: s.Edge, WebSocket: s.EdgeWebSocket, Metered: s.Metered, Proxy: proxyFromEnvironment(),
+		Edge: s.Edge, WebSocket: s.EdgeWebSocket, Metered: s.Metered, Canary: time.Duration(s.Canary), Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		KeepBodies: time.Duration(s.RetainBodies), KeepPayments: time.Duration(s.RetainPayments),
 		CertificateFile: s.CertificateFile, KeyFile: s.KeyFile, PlainHTTP: s.InsecureListen, Hosts: s.Hosts,

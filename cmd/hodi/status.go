@@ -87,6 +87,9 @@ type sidecarStatus struct {
 		SkewMs                              int64
 		Epoch                               uint64
 		Undelivered                         *uint64
+		CanarySeconds                       float64
+		Delivered                           time.Time
+		Delivering                          *bool // nil: of a sidecar from before there were canaries
 	}
 }
 
@@ -105,9 +108,11 @@ type endpointHealth struct {
 	Since     time.Time `json:"since,omitzero"`
 	Remote    string    `json:"remote,omitempty"`
 	Transport string    `json:"transport,omitempty"`
-	Rival     time.Time `json:"rival,omitzero"` // when two machines were last seen to use its identity
-	Stored    uint64    `json:"stored"`         // the number of the newest callback
-	Delivered uint64    `json:"delivered"`      // of the newest that the sidecar has acknowledged
+	Rival     time.Time `json:"rival,omitzero"`   // when two machines were last seen to use its identity
+	LastAck   time.Time `json:"lastAck,omitzero"` // when the sidecar last acknowledged a callback or a canary
+	Deaf      bool      `json:"deaf,omitempty"`   // it is connected, and that was long ago
+	Stored    uint64    `json:"stored"`           // how many callbacks there have been
+	Delivered uint64    `json:"delivered"`        // of them the sidecar has acknowledged
 	Waiting   uint64    `json:"waiting"`
 	Held      int64     `json:"held"`           // bytes of those that wait
 	Limit     int64     `json:"limit"`          // and how many there may be
@@ -187,6 +192,11 @@ func askSidecar(c *cli.Context, h *health) error {
 			h.wrong("two machines use the identity of this sidecar, and take the link from each other: end the sidecar on one of them, or give it an endpoint of its own (hodi edge invite)")
 		case !l.Connected:
 			h.wrong("the sidecar has no link to its edge: callbacks wait there")
+		case l.Delivering == nil || *l.Delivering || p.is.Time.Sub(l.Since) < unproved(l.CanarySeconds):
+		case !l.Delivered.IsZero():
+			h.wrong("the link is up, and nothing has come over it for %s: see whether the disk here, or the edge's, is full or stuck", ago(p.is.Time.Sub(l.Delivered)))
+		default:
+			h.wrong("the link is up, and nothing has come over it yet: see whether the disk here, or the edge's, is full or stuck")
 		}
 	}
 	return nil
@@ -285,7 +295,7 @@ func askEdge(c *cli.Context, h *health) error {
 		h.asides("edge", data, listed.Damaged)
 	}
 	for _, e := range listed.Endpoints {
-		n := endpointHealth{Name: e.Name, Stored: e.Head, Delivered: e.Acked, Waiting: e.Head - min(e.Acked, e.Head), Held: e.Held, Limit: e.Limit, Lost: e.Lost}
+		n := endpointHealth{Name: e.Name, Stored: e.Stored, Delivered: e.Delivered, Waiting: e.Stored - min(e.Delivered, e.Stored), Held: e.Held, Limit: e.Limit, Lost: e.Lost}
 		if e.Held > e.Limit/2 {
 			h.wrong("endpoint %s holds %s that its sidecar has not fetched, and may hold %s: past that its callbacks are answered 503", e.Name, bytesText(e.Held), bytesText(e.Limit))
 		}
@@ -297,6 +307,9 @@ func askEdge(c *cli.Context, h *health) error {
 				continue
 			}
 			n.Connected, n.Since, n.Remote, n.Transport = true, l.Since, l.Remote, l.Transport
+			if n.LastAck, n.Deaf = l.LastAck, l.deaf(); n.Deaf {
+				h.wrong("the sidecar of endpoint %s is connected, and callbacks are not known to get through to it: hodi status there says more", e.Name)
+			}
 			if l.rival() {
 				n.Rival = l.Rival
 				h.wrong("two machines use the identity of endpoint %s, and take the link from each other: end the sidecar on one of them", e.Name)
@@ -368,6 +381,14 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 				over += ", because " + l.Why
 			}
 			item(w, "transport", over)
+			switch {
+			case l.CanarySeconds == 0:
+				item(w, "delivers", "not known: the edge is older, and sends no canaries")
+			case !l.Delivered.IsZero():
+				item(w, "delivers", fmt.Sprintf("last heard of %s ago", ago(now.Sub(l.Delivered))))
+			default:
+				item(w, "delivers", "nothing has come yet")
+			}
 			item(w, "round trip", fmt.Sprintf("%.3g ms", l.RTTMs))
 			if l.SkewMs > 60_000 || l.SkewMs < -60_000 {
 				item(w, "clock", fmt.Sprintf("the edge's is %s from ours", ago(time.Duration(max(l.SkewMs, -l.SkewMs))*time.Millisecond)))

@@ -8,11 +8,14 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // The operator's routes, on a socket that only the edge's own user may open:
@@ -85,11 +88,19 @@ type shownEndpoint struct {
 	Oldest    uint64 `json:"oldest"`
 	Head      uint64 `json:"head"`
 	Acked     uint64 `json:"acked"`
+	Stored    uint64 `json:"stored"`         // how many callbacks there have been: of the numbers up to head, without those of canaries
+	Delivered uint64 `json:"delivered"`      // of them, up to acked
 	Lost      int    `json:"lost,omitempty"` // entries that were found to be unreadable
 	Held      int64  `json:"held"`           // bytes that the sidecar has not acknowledged
 	Limit     int64  `json:"limit"`          // and how many there may be
 
 	Undelivered time.Time `json:"oldestUndelivered,omitzero"` // when the oldest came that the sidecar has not acknowledged
+}
+
+// delivers reports whether callbacks are known to get through to every sidecar that is connected.
+func (e *Edge) delivers() bool {
+	now := time.Now()
+	return !slices.ContainsFunc(e.tunnel.Links(), func(l tunnel.Link) bool { return !l.Delivering(now) })
 }
 
 // mishapFor is how long it is told what the disk did to the journal.
@@ -114,7 +125,7 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		}
 		var undelivered time.Time
 		if next := max(state.Acked+1, state.Oldest); next <= state.Head {
-			if entry, err := e.journal.Entry(r.Context(), endpoint.Name, next); err == nil {
+			if entry, err := e.journal.Entry(r.Context(), endpoint.Name, next); err == nil && entry.Kind != wire.KindCanary { // behind which there may be one, but it came just now
 				undelivered = entry.Received
 			}
 		}
@@ -122,6 +133,7 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		list = append(list, shownEndpoint{
 			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
 			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
+			Stored: state.Head - state.Canaries, Delivered: state.Acked - min(state.Heard, state.Acked),
 			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit, Undelivered: undelivered,
 		})
 	}
@@ -167,12 +179,17 @@ type shownLink struct {
 	Acked      uint64    `json:"acked"`
 	Transport  string    `json:"transport"`
 	Rival      time.Time `json:"rival,omitzero"` // when two machines were last seen to use this endpoint's identity
+
+	Canary     float64   `json:"canarySeconds,omitempty"` // between two canaries; absent: the sidecar is older, and asked for none
+	LastAck    time.Time `json:"lastAck,omitzero"`        // when the sidecar last acknowledged a callback or a canary
+	Delivering bool      `json:"delivering"`              // that was not long ago
 }
 
 func (e *Edge) adminLinks(w http.ResponseWriter, r *http.Request) {
-	list := []shownLink{}
+	list, now := []shownLink{}, time.Now()
 	for _, l := range e.tunnel.Links() {
-		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked, l.Transport, l.Rival.UTC()})
+		list = append(list, shownLink{l.Endpoint, hex.EncodeToString(l.Instance[:]), l.Generation, l.Remote, l.Since.UTC(), l.Acked, l.Transport, l.Rival.UTC(),
+			l.Canary.Seconds(), l.Delivered.UTC(), l.Delivering(now)})
 	}
 	answer(w, http.StatusOK, map[string]any{"links": list})
 }

@@ -140,7 +140,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		public = e.keeper.tls()
 	}
 	e.clerk = newClerk(c.Logger, e.directory.audit.refused)
-	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, find: e.directory.find, sources: e.sources, clerk: e.clerk, log: c.Logger}
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, delivers: e.delivers, find: e.directory.find, sources: e.sources, clerk: e.clerk, log: c.Logger}
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,

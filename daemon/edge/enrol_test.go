@@ -437,7 +437,7 @@ func TestASidecarRenewsByItselfBeforeItsCertificateEndsAndAfter(t *testing.T) {
 			w.eventually("the next certificate", func() bool {
 				return slices.ContainsFunc(w.audited(), func(l string) bool { return strings.HasPrefix(l, "sidecar kiosk: certificate renewed: kiosk") })
 			})
-			w.eventually("the link", func() bool { return s.Ready(t.Context()) == nil })
+			w.eventually("the link", func() bool { return s.Linked() == nil })
 			w.eventually("it to be on disk", func() bool { return identityOf(t, dir).Certificates[0].Leaf.NotAfter.After(before.NotAfter) })
 			after := identityOf(t, dir).Certificates[0].Leaf
 			if enrol.DeviceOf(before) != enrol.DeviceOf(after) || enrol.Due(after, time.Now()) {

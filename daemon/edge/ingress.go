@@ -48,12 +48,13 @@ type ingress struct {
 	journal interface {
 		Append(ctx context.Context, endpoint string, e wire.Entry) (uint64, error)
 	}
-	probe   func(ctx context.Context) error // whether it can store
-	find    func(key string) (place, bool)
-	sources *sources
-	clerk   *clerk
-	log     *slog.Logger
-	ready   atomic.Bool // it serves, and does not drain
+	probe    func(ctx context.Context) error // whether it can store
+	delivers func() bool                     // to every sidecar that is connected
+	find     func(key string) (place, bool)
+	sources  *sources
+	clerk    *clerk
+	log      *slog.Logger
+	ready    atomic.Bool // it serves, and does not drain
 }
 
 func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +66,12 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/healthz":
 		in.health(w, r, true)
 	case path == "/readyz":
-		in.health(w, r, in.ready.Load() && in.stores(r.Context()) == nil)
+		well := in.ready.Load() && in.stores(r.Context()) == nil
+		if well && r.URL.Query().Has("link") && !in.delivers() {
+			refuse(w, http.StatusServiceUnavailable, "not ready: a sidecar is connected, and callbacks are not known to get through to it")
+			return
+		}
+		in.health(w, r, well)
 	default:
 		refuse(w, http.StatusNotFound, "there is nothing here")
 	}

@@ -36,6 +36,7 @@ import (
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/sync/watch"
 	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // Config says what a sidecar is. Dir and Listener are needed; for everything else the zero value will do.
@@ -48,6 +49,10 @@ type Config struct {
 	Edge      string // the edge's host:port; default: that of the join code. A sidecar that has not joined an edge has no tunnel
 	WebSocket string // the edge's host:port where UDP is blocked; default: Edge
 	Metered   bool   // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
+
+	// Canary is how often the edge is asked for a canary, by which it is known that callbacks get through; at most every
+	// second. Default: every half minute, or every two minutes when Metered.
+	Canary time.Duration
 
 	Shortcodes []daraja.Shortcode // what customers pay to; default: none, and then nothing is ever pushed from here
 	DarajaURL  string             // default: Safaricom's own host for each shortcode's environment
@@ -310,11 +315,21 @@ func (s *Sidecar) openTunnel(key []byte) error {
 	s.tunnel = &tunnel.Client{
 		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: s.identity.tls(), Expired: s.identity.mustRenew, Instance: id, Sink: welcoming{s.table, s.identity},
 		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
-		Metered: s.config.Metered, Logger: s.log,
+		Metered: s.config.Metered, Canary: s.config.canary(), Logger: s.log,
 	}
 	// The payments of the process before this one are not counted: for as long as one may be pending, some is.
 	s.tunnel.Expect(time.Now().Add(s.unknownAfter()))
 	return nil
+}
+
+func (c *Config) canary() time.Duration {
+	if c.Canary > 0 {
+		return max(c.Canary, wire.MinCanary)
+	}
+	if c.Metered {
+		return tunnel.CanaryMetered
+	}
+	return tunnel.CanaryEvery
 }
 
 // publish hands what was committed to the readers. The table calls it under the lock that orders its commits.

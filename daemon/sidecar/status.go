@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -15,15 +16,26 @@ func (s *Sidecar) getHealth(w http.ResponseWriter, _ *http.Request) *problem {
 	return nil
 }
 
-// Ready reports why callbacks cannot reach this sidecar and be stored; nil if they can.
-func (s *Sidecar) Ready(ctx context.Context) error {
-	if err := s.stores(ctx); err != nil {
-		return err
+// Ready reports why this sidecar cannot do what is its own part: answer, and store what comes; nil if it can. To start it
+// anew, or another one, may mend that.
+func (s *Sidecar) Ready(ctx context.Context) error { return s.stores(ctx) }
+
+// Linked reports why callbacks do not get here from the edge, as far as is known; nil if they do. No restart mends that.
+func (s *Sidecar) Linked() error {
+	if s.tunnel == nil {
+		return nil
 	}
-	if s.tunnel != nil && !s.tunnel.Status().Connected {
+	now := time.Now()
+	switch t := s.tunnel.Status(); {
+	case !t.Connected:
 		return errors.New("the edge is not connected")
+	case t.Delivering(now):
+		return nil
+	case t.Delivered.IsZero():
+		return errors.New("the edge is connected, and nothing has come through to our disk yet")
+	default:
+		return fmt.Errorf("the edge is connected, and nothing has come through to our disk for %s", now.Sub(t.Delivered).Round(time.Second))
 	}
-	return nil
 }
 
 // stores says why nothing can be stored; nil if it can.
@@ -42,7 +54,11 @@ func (s *Sidecar) stores(ctx context.Context) error {
 func (s *Sidecar) getReady(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if err := s.Ready(ctx); err != nil {
+	err := s.Ready(ctx)
+	if err == nil && r.URL.Query().Has("link") {
+		err = s.Linked()
+	}
+	if err != nil {
 		return problemf(http.StatusServiceUnavailable, "not-ready", "%v", err)
 	}
 	reply(w, http.StatusOK, map[string]string{"status": "ready"})
@@ -64,6 +80,10 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Waiting   *uint64    `json:"undelivered,omitempty"` // of what the edge held when the link began
 		Rival     *push.Time `json:"rival,omitempty"`       // when another machine last took the link: two use one identity
 		Error     string     `json:"error,omitempty"`       // why there is no link, or why there was none before it
+
+		Canary     float64    `json:"canarySeconds,omitempty"` // between two canaries of the edge; absent: it is older, and sends none
+		Delivered  *push.Time `json:"delivered,omitempty"`     // when a callback or a canary was last committed
+		Delivering bool       `json:"delivering"`              // there is a link, and that was not long ago
 	}
 	type shortcode struct {
 		Name        string `json:"name"`
@@ -117,6 +137,10 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		status.Link = &link{Connected: t.Connected, Edge: s.config.Edge, Remote: t.Remote, Transport: t.Transport, Why: t.Why, RTT: float64(t.RTT.Microseconds()) / 1000, Error: t.LastError}
 		if !t.Since.IsZero() {
 			status.Link.Since = &push.Time{Time: t.Since}
+		}
+		status.Link.Canary, status.Link.Delivering = t.Canary.Seconds(), t.Delivering(time.Now())
+		if !t.Delivered.IsZero() {
+			status.Link.Delivered = &push.Time{Time: t.Delivered}
 		}
 		if !t.Rival.IsZero() {
 			status.Link.Rival = &push.Time{Time: t.Rival}
