@@ -3,6 +3,7 @@ package correlate_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,6 +173,88 @@ func TestBodiesAndPaymentsAreKeptForTheirOwnTimes(t *testing.T) {
 		if p := s.get(ids[450]); p.Status != push.Success || bodies() != 0 {
 			t.Errorf("the younger one is %+v", p)
 		}
+	})
+}
+
+// TestNothingOfAnOldPaymentIsLeft: its callbacks, its session, those that were opened and never paid, and what C2B notices told
+// go with it, and what is younger stays. And the journal goes on where it was.
+func TestNothingOfAnOldPaymentIsLeft(t *testing.T) {
+	dir := inMemory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, dir, func(c *correlate.Config) { c.KeepBodies, c.KeepPayments = 40*24*time.Hour, 30*24*time.Hour })
+		defer s.Close()
+		live := func(days int) {
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Retain(ctx) }()
+			time.Sleep(time.Duration(days) * 24 * time.Hour)
+			stop()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := func() (n map[string]int) {
+			t.Helper()
+			db, err := sql.Open("sqlite", s.cfg.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			n = map[string]int{}
+			for _, table := range []string{"payments", "sessions", "callbacks", "money", "events"} {
+				var count int
+				if err := db.QueryRow("SELECT count(*) FROM " + table).Scan(&count); err != nil {
+					t.Fatal(err)
+				}
+				n[table] = count
+			}
+			return n
+		}
+		want := func(when string, payments, sessions, callbacks, money int) {
+			t.Helper()
+			got := file()
+			if got["payments"] != payments || got["sessions"] != sessions || got["callbacks"] != callbacks || got["money"] != money || got["events"] == 0 {
+				t.Errorf("%s there are %v, want %d payments, %d sessions, %d callbacks, %d of money, and an event", when, got, payments, sessions, callbacks, money)
+			}
+		}
+		notice := func(receipt string) string {
+			return fmt.Sprintf(`{"TransID":%q,"TransAmount":"5.00","OrgAccountBalance":"5.00"}`, receipt)
+		}
+		const old = 205 // more than a step
+		for i := range old {
+			p := s.pay(fmt.Sprint("old", i))
+			s.comes(s.Ref(p.ID), success(p, "100", fmt.Sprintf("%sA%05d", today, i)))
+			s.open(fmt.Sprint("window shopper", i), 100_00)
+			s.comes("", "{}")
+		}
+		s.wantState(s.comes("", notice(daraja.ReceiptPrefix(time.Now())+"ZZZZZZ1")), "recorded")
+		live(20)
+		young := s.pay("young")
+		s.comes(s.Ref(young.ID), success(young, "100", today+"YOUNG01"))
+		s.open("lately", 100_00)
+		s.wantState(s.comes("", notice(daraja.ReceiptPrefix(time.Now())+"ZZZZZZ2")), "recorded")
+		want("after 20 days", old+1, 2*old+2, 2*old+3, 2)
+		live(12)                                // sessions are looked through once a day
+		want("after 32 days", 1, 2, 2*old+3, 1) // bodies have a time of their own, and it is longer
+		live(10)
+		want("after 41 days", 1, 2, 2, 1)
+		s.wantCounts(map[string]int64{"applied": 1, "recorded": 1})
+
+		before := s.seq
+		s.restart()
+		s.wantCounts(map[string]int64{"applied": 1, "recorded": 1})
+		cursor, err := s.Cursor(t.Context())
+		if err != nil || cursor.Seq != before && cursor.Seq != 0 {
+			t.Errorf("the cursor is %v, %v; want %d", cursor, err, before)
+		}
+		s.wantPayment(young.ID, push.Success, today+"YOUNG01", "")
+		s.wantState(s.comes(s.Ref(young.ID), success(young, "100", today+"YOUNG01")), "repeated")
+		live(90)
+		want("after everything's time", 0, 0, 0, 0)
+		s.restart()
+		p := s.pay("new")
+		s.wantState(s.comes(s.Ref(p.ID), success(p, "100", today+"NEW0001")), "applied")
+		s.wantCounts(map[string]int64{"applied": 1})
 	})
 }
 

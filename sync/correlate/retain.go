@@ -7,18 +7,21 @@ import (
 )
 
 // What is kept for how long. Bodies of callbacks hold numbers and names, and nobody needs them once a payment is settled;
-// payments are a ledger, which the law may want for years. So each has a time of its own.
+// payments are a ledger, which the law may want for years. So each has a time of its own. With payments go the sessions that
+// they were made in, those that were opened and never paid, and what C2B notices told of; and a callback goes when the times of
+// both are over. What stays is the audit, and the newest event, with which it is written how far the journals were applied.
 
 const (
-	retainStep  = 200              // rows in a transaction
+	retainStep  = 50               // rows in a transaction: each leaves ten indexes, and is overwritten
 	retainEvery = 10 * time.Minute // looked for
 	retainPause = 50 * time.Millisecond
 )
 
 // Retain erases what is older than Config says, until ctx ends: a little at a time, so that no callback waits for it.
 func (t *Table) Retain(ctx context.Context) error {
+	var s sweep
 	for {
-		more, err := t.retain(ctx)
+		more, err := t.retain(ctx, &s)
 		if err != nil && ctx.Err() == nil {
 			t.log.Error("what is too old could not be erased", "err", err)
 			t.Met(err)
@@ -38,14 +41,23 @@ func (t *Table) Retain(ctx context.Context) error {
 }
 
 // retain does one step, and says whether there is more to do.
-func (t *Table) retain(ctx context.Context) (more bool, err error) {
+func (t *Table) retain(ctx context.Context, s *sweep) (more bool, err error) {
 	if t.cfg.KeepBodies > 0 {
 		if more, err = t.retainBodies(ctx); err != nil || more {
 			return more, err
 		}
 	}
-	if t.cfg.KeepPayments > 0 {
-		return t.retainPayments(ctx)
+	if t.cfg.KeepPayments <= 0 {
+		return false, nil
+	}
+	steps := []func(context.Context) (bool, error){t.retainPayments, t.retainMoney, s.retainSessions(t)}
+	if t.cfg.KeepBodies > 0 {
+		steps = append(steps, t.retainCallbacks)
+	}
+	for _, step := range steps {
+		if more, err = step(ctx); err != nil || more {
+			return more, err
+		}
 	}
 	return false, nil
 }
@@ -141,4 +153,157 @@ func (t *Table) retainPayments(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("correlate: retain payments: %w", err)
 	}
 	return more, nil
+}
+
+// retainMoney removes what C2B notices told of.
+func (t *Table) retainMoney(ctx context.Context) (more bool, err error) {
+	err = t.write(ctx, func(x *tx) error {
+		r, err := t.conn.ExecContext(context.Background(), "DELETE FROM money WHERE receipt IN (SELECT receipt FROM money WHERE time < ? ORDER BY time LIMIT ?)",
+			x.now.Add(-t.cfg.KeepPayments).UnixMilli(), retainStep)
+		if err != nil {
+			return err
+		}
+		n, err := r.RowsAffected()
+		x.wrote, more = n > 0, n == retainStep
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("correlate: retain money: %w", err)
+	}
+	return more, nil
+}
+
+// retainCallbacks removes callbacks, journal by journal, from the first. One that is ahead of its journal's cursor stays: that
+// it is there is all that tells that it was applied.
+func (t *Table) retainCallbacks(ctx context.Context) (more bool, err error) {
+	err = t.write(ctx, func(x *tx) error {
+		bg := context.Background()
+		cutoff := x.now.Add(-max(t.cfg.KeepBodies, t.cfg.KeepPayments)).UnixMilli()
+		left := retainStep
+		for _, journal := range t.spot {
+			if journal.number == 0 || left == 0 {
+				continue
+			}
+			old, err := x.callbacksBefore(cutoff, journal, left)
+			if err != nil {
+				return err
+			}
+			left -= len(old)
+			for _, c := range old {
+				for _, from := range []string{"callbacks", "forwards"} {
+					if _, err := t.conn.ExecContext(bg, "DELETE FROM "+from+" WHERE place = ?", c.place); err != nil {
+						return err
+					}
+				}
+				x.counts[c.state]--
+			}
+		}
+		more = left == 0
+		return nil // the counts are what is to be committed
+	})
+	if err != nil {
+		return false, fmt.Errorf("correlate: retain callbacks: %w", err)
+	}
+	return more, nil
+}
+
+type placed struct {
+	place int64
+	state string
+}
+
+// callbacksBefore is the first callbacks of a journal, as long as they are older.
+func (x *tx) callbacksBefore(cutoff int64, journal spot, limit int) (list []placed, err error) {
+	rows, err := x.t.conn.QueryContext(context.Background(), "SELECT place, state, received FROM callbacks WHERE place >= ? AND place <= ? ORDER BY place LIMIT ?",
+		journal.in(), journal.in()|int64(journal.seq), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c placed
+		var received int64
+		if err := rows.Scan(&c.place, &c.state, &received); err != nil {
+			return nil, err
+		}
+		if received >= cutoff {
+			break
+		}
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}
+
+// A sweep goes through the sessions, which no index holds by their age: a page at a time, and once a day. It reads beside the
+// writer, and has that remove what it found.
+type sweep struct {
+	after string // the session up to which it has come; "" before the first
+	ended time.Time
+}
+
+const (
+	sweepPage  = 1000
+	sweepEvery = 24 * time.Hour
+)
+
+func (s *sweep) retainSessions(t *Table) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (more bool, err error) {
+		at := now()
+		if s.after == "" && !s.ended.IsZero() && at.Sub(s.ended).Abs() < sweepEvery {
+			return false, nil
+		}
+		cutoff := at.Add(-t.cfg.KeepPayments).UnixMilli()
+		last, n, old, err := t.sessionsBehind(ctx, s.after, cutoff)
+		if err != nil {
+			return false, fmt.Errorf("correlate: retain sessions: %w", err)
+		}
+		for len(old) > 0 {
+			some := old[:min(retainStep, len(old))]
+			old = old[len(some):]
+			err := t.write(ctx, func(x *tx) error {
+				for _, id := range some {
+					r, err := t.conn.ExecContext(context.Background(), "DELETE FROM sessions WHERE id = ? AND created < ? AND NOT EXISTS (SELECT 1 FROM payments WHERE session = ?)", id, cutoff, id)
+					if err != nil {
+						return err
+					}
+					n, err := r.RowsAffected()
+					if err != nil {
+						return err
+					}
+					if n == 0 { // it has a payment still
+						continue
+					}
+					x.wrote = true
+					x.after = append(x.after, func() { t.sessions.Remove(id) })
+				}
+				return nil
+			})
+			if err != nil {
+				return false, fmt.Errorf("correlate: retain sessions: %w", err)
+			}
+		}
+		if s.after = last; n < sweepPage {
+			s.after, s.ended = "", at
+		}
+		return n == sweepPage, nil
+	}
+}
+
+// sessionsBehind reads a page of sessions: how many there are, the last of them, and those that are old.
+func (t *Table) sessionsBehind(ctx context.Context, after string, cutoff int64) (last string, n int, old []string, err error) {
+	rows, err := t.read.QueryContext(ctx, "SELECT id, created FROM sessions WHERE id > ? ORDER BY id LIMIT ?", after, sweepPage)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var created int64
+		if err := rows.Scan(&last, &created); err != nil {
+			return "", 0, nil, err
+		}
+		if n++; created < cutoff {
+			old = append(old, last)
+		}
+	}
+	return last, n, old, rows.Err()
 }
