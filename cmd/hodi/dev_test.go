@@ -122,7 +122,7 @@ func TestThePartsRunAsProcessesOfTheirOwn(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	start := func(args ...string) *daemon { return startDaemon(t, dir, args...) }
-	box := start("sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
+	box := start("sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms", "--prompt-timeout", "10m")
 	sandboxURL := box.says("url")
 	edge := start("edge", "--data", in("edge"), "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
 	edge.says("sidecars")

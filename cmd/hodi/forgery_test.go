@@ -23,10 +23,11 @@ type deployed struct {
 	dev                     // for the phone
 }
 
-// deploy starts it; more is what its configuration says of the sidecar besides.
+// deploy starts it; more is what its configuration says of the sidecar besides. What happens when nobody does anything is as
+// far away as for quick.
 func deploy(t *testing.T, more ...string) *deployed {
 	s := &deployed{T: t, dir: t.TempDir()}
-	box := startDaemon(t, s.dir, "sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms")
+	box := startDaemon(t, s.dir, "sandbox", "--listen", "127.0.0.1:0", "--ack-delay", "20ms", "--prompt-delay", "20ms", "--callback-delay", "50ms", "--prompt-timeout", "10m")
 	s.Sandbox = box.says("url")
 	edge := startDaemon(t, s.dir, "edge", "--data", "edge", "--listen", "127.0.0.1:0", "--tunnel-listen", "127.0.0.1:0")
 	s.edge = "http://" + edge.says("callbacks")
@@ -43,6 +44,7 @@ listen = "127.0.0.1:0"
 data = "sidecar"
 daraja-url = %q
 queries-per-minute = 600
+unknown-after = "10m"
 %s
 
 [shortcode.main]
