@@ -54,6 +54,20 @@ func (h *health) wrong(format string, args ...any) {
 	h.Problems = append(h.Problems, fmt.Sprintf(format, args...))
 }
 
+// endsSoon is how long before its end a certificate ought to have been renewed: that is tried for a month.
+const endsSoon = 14 * 24 * time.Hour
+
+// ending tells of a certificate that nobody has renewed.
+func (h *health) ending(whose string, ends, now time.Time) {
+	switch {
+	case ends.IsZero() || ends.Sub(now) > endsSoon:
+	case ends.Before(now):
+		h.wrong("the certificate of %s ended on %s: it renews it by itself when it reaches the edge, for 90 days from then; after that, hodi edge invite", whose, ends.Format("2006-01-02"))
+	default:
+		h.wrong("the certificate of %s ends on %s, and ought to have been renewed by now: its log says why not", whose, ends.Format("2006-01-02"))
+	}
+}
+
 // asides tells of databases that were damaged, for as long as they lie there.
 func (h *health) asides(of, data string, names []string) {
 	h.wrong("the %s's disk has damaged its database, which lies in %s as %s: the log says what became of it. When it is of no more use, move it elsewhere", of, data, strings.Join(names, ", "))
@@ -88,7 +102,7 @@ type sidecarStatus struct {
 		Epoch                               uint64
 		Undelivered                         *uint64
 		CanarySeconds                       float64
-		Delivered                           time.Time
+		Delivered, CertificateEnds          time.Time
 		Delivering                          *bool // nil: of a sidecar from before there were canaries
 	}
 }
@@ -117,6 +131,9 @@ type endpointHealth struct {
 	Held      int64     `json:"held"`           // bytes of those that wait
 	Limit     int64     `json:"limit"`          // and how many there may be
 	Lost      int       `json:"lost,omitempty"` // callbacks that the disk cannot give back
+
+	OldestWaiting   time.Time `json:"oldestWaiting,omitzero"`   // when the oldest of those came
+	CertificateEnds time.Time `json:"certificateEnds,omitzero"` // the sidecar's; zero: it has none
 }
 
 func showStatus(c *cli.Context) error {
@@ -186,6 +203,7 @@ func askSidecar(c *cli.Context, h *health) error {
 	h.forward(p.is.Forward, p.is.Time)
 	h.asking(p.is.Asking, p.is.Time)
 	if l := p.is.Link; l != nil {
+		h.ending("this sidecar", l.CertificateEnds, p.is.Time)
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
 		switch {
 		case rival:
@@ -296,6 +314,10 @@ func askEdge(c *cli.Context, h *health) error {
 	}
 	for _, e := range listed.Endpoints {
 		n := endpointHealth{Name: e.Name, Stored: e.Stored, Delivered: e.Delivered, Waiting: e.Stored - min(e.Delivered, e.Stored), Held: e.Held, Limit: e.Limit, Lost: e.Lost}
+		n.OldestWaiting, n.CertificateEnds = e.OldestUndelivered, e.Expires
+		if e.Revoked.IsZero() {
+			h.ending("the sidecar of endpoint "+e.Name, e.Expires, time.Now())
+		}
 		if e.Held > e.Limit/2 {
 			h.wrong("endpoint %s holds %s that its sidecar has not fetched, and may hold %s: past that its callbacks are answered 503", e.Name, bytesText(e.Held), bytesText(e.Limit))
 		}
@@ -393,6 +415,9 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 			if l.SkewMs > 60_000 || l.SkewMs < -60_000 {
 				item(w, "clock", fmt.Sprintf("the edge's is %s from ours", ago(time.Duration(max(l.SkewMs, -l.SkewMs))*time.Millisecond)))
 			}
+			if !l.CertificateEnds.IsZero() {
+				item(w, "certificate", "until "+l.CertificateEnds.Local().Format("2006-01-02")+", and renewed before")
+			}
 		} else if l.Error != "" {
 			item(w, "because", strings.TrimPrefix(l.Error, "tunnel: "))
 		}
@@ -446,7 +471,11 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 		if !e.Rival.IsZero() {
 			text = "two machines use one identity; " + text
 		}
-		item(w, e.Name, fmt.Sprintf("%s; %s stored, %s to be delivered", text, grouped(e.Stored), grouped(e.Waiting)))
+		text = fmt.Sprintf("%s; %s stored, %s to be delivered", text, grouped(e.Stored), grouped(e.Waiting))
+		if e.Waiting > 0 && !e.OldestWaiting.IsZero() {
+			text += ", the oldest for " + ago(now.Sub(e.OldestWaiting))
+		}
+		item(w, e.Name, text)
 	}
 }
 

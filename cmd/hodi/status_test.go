@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -48,7 +49,7 @@ func TestStatusSaysOnOneScreenHowItIsAndEndsSo(t *testing.T) {
 	p.register(0, 2)
 	p.post(0, 2)
 	p.wantPaid(0, 2)
-	check(true, "up for", "over QUIC", "undelivered    nothing", "2 applied", "duka", "connected for", "2 stored, 0 to be delivered")
+	check(true, "up for", "over QUIC", "undelivered    nothing", "2 applied", "delivers       last heard of", "certificate    until 2", "duka", "connected for", "2 stored, 0 to be delivered")
 
 	out, ok := status(t, p.dir, append(args, "--json")...)
 	var h struct {
@@ -82,7 +83,7 @@ func TestStatusSaysOnOneScreenHowItIsAndEndsSo(t *testing.T) {
 
 	p.sidecar.kill()
 	p.post(2, 5)
-	check(false, "no sidecar answers at", "away; 5 stored, 3 to be delivered")
+	check(false, "no sidecar answers at", "away; 5 stored, 3 to be delivered, the oldest", "for ")
 	p.startSidecar()
 	p.wantApplied(5)
 	p.edge.kill()
@@ -104,6 +105,25 @@ func TestStatusAsksWithTheKeyOfTheFolderAndTellsNobody(t *testing.T) {
 	}
 	if out, ok := status(t, dir, "--listen", address, "--data", "elsewhere"); ok || !strings.Contains(out, "wants a key") {
 		t.Errorf("without the key: %v\n%s", ok, out)
+	}
+}
+
+func TestStatusTellsOfACertificateThatNobodyRenews(t *testing.T) {
+	now := time.Date(2026, 10, 2, 9, 30, 0, 0, time.UTC)
+	for _, c := range []struct {
+		ends time.Time
+		want string
+	}{
+		{time.Time{}, ""},
+		{now.Add(30 * 24 * time.Hour), ""},
+		{now.Add(13 * 24 * time.Hour), "ends on 2026-10-15"},
+		{now.Add(-24 * time.Hour), "ended on 2026-10-01"},
+	} {
+		h := new(health)
+		h.ending("this sidecar", c.ends, now)
+		if said := strings.Join(h.Problems, "; "); !strings.Contains(said, c.want) || (said == "") != (c.want == "") {
+			t.Errorf("of one that ends %v it says %q, want %q", c.ends, said, c.want)
+		}
 	}
 }
 

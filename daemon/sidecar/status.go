@@ -81,6 +81,8 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Rival     *push.Time `json:"rival,omitempty"`       // when another machine last took the link: two use one identity
 		Error     string     `json:"error,omitempty"`       // why there is no link, or why there was none before it
 
+		Certificate *push.Time `json:"certificateEnds,omitempty"` // ours; it is renewed by itself when two thirds of its time are over
+
 		Canary     float64    `json:"canarySeconds,omitempty"` // between two canaries of the edge; absent: it is older, and sends none
 		Delivered  *push.Time `json:"delivered,omitempty"`     // when a callback or a canary was last committed
 		Delivering bool       `json:"delivering"`              // there is a link, and that was not long ago
@@ -144,6 +146,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		}
 		if !t.Rival.IsZero() {
 			status.Link.Rival = &push.Time{Time: t.Rival}
+		}
+		if leaf := s.identity.certificate().Leaf; leaf != nil {
+			status.Link.Certificate = &push.Time{Time: leaf.NotAfter}
 		}
 		status.Link.SkewMs, status.Link.Epoch = t.Skew.Milliseconds(), uint64(t.Epoch)
 		cursor, err := s.table.Cursor(r.Context())
