@@ -158,6 +158,50 @@ func TestAnAppGetsEachCallbackInOrderThoughItWasDownAndHodiWasKilled(t *testing.
 	}
 }
 
+// Where real money may be meant nothing is given to the app again before somebody has said that it is meant.
+func TestAReplayToALiveAppWantsAWord(t *testing.T) {
+	t.Parallel()
+	a := &merchantApp{}
+	a.Server = httptest.NewServer(a)
+	defer a.Close()
+	dir := t.TempDir()
+	d := startDaemon(t, dir, "sidecar", "--data", "state", "--listen", "127.0.0.1:0", "--accept-callbacks", "--forward", a.URL)
+	base := d.says("url")
+	a.learn(t, dir+"/state/forward.secret")
+	inbox, err := os.ReadFile(dir + "/state/inbox.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := map[string]any{"merchantRequestId": "m", "checkoutRequestId": "c"}
+	call(t, "POST", base+"/c/"+strings.TrimSpace(string(inbox)), stkCallback(data, 1032, "cancelled", "", 0))
+	var first taken
+	eventually(t, "the app to have it", func() (has bool) {
+		a.set(func() {
+			if has = len(a.taken) > 0; has {
+				first = a.taken[0]
+			}
+		})
+		return has
+	})
+	eventually(t, "that to be written down", func() bool {
+		return strings.Contains(hodi(t, "callbacks", "--data", dir+"/state"), "handled")
+	})
+	out, err := exec.Command("hodi", "replay", "--data", dir+"/state", first.id).CombinedOutput() // its standard input is /dev/null
+	if err == nil || !strings.Contains(string(out), "Real money may be meant") && !strings.Contains(string(out), "--yes") {
+		t.Errorf("without a word: %v\n%s", err, out)
+	}
+	a.set(func() {
+		if len(a.taken) != 1 {
+			t.Errorf("the app has had %d", len(a.taken))
+		}
+	})
+	hodi(t, "replay", "--data", dir+"/state", "--yes", "--from", "2020-01-01")
+	eventually(t, "one to be given again", func() (again bool) {
+		a.set(func() { again = slices.Contains(a.taken, taken{first.id, "m", "cancelled", "true"}) })
+		return again
+	})
+}
+
 // hodi runs a command that goes well, and returns what it prints.
 func hodi(t *testing.T, args ...string) string {
 	t.Helper()

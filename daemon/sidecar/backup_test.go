@@ -13,7 +13,7 @@ import (
 
 // Whoever adds a file to the folder has to say here that it may be lost, or else back it up.
 func TestEverythingInTheFolderIsInTheBackupOrMadeAnew(t *testing.T) {
-	s := open(t, false)
+	s := open(t, false, func(c *sidecar.Config) { c.Forward = "http://127.0.0.1:9/" })
 	var b bytes.Buffer
 	if _, err := sidecar.Backup(t.Context(), s.dir, "root", "", &b); err != nil {
 		t.Fatal(err)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hodihq/hodi/sync/correlate"
+	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -287,4 +289,66 @@ func TestItIsToldWhatTheAppHasAndHasNot(t *testing.T) {
 	if f, err := s.Forwarding(ctx); err != nil || !f.Paused.IsZero() || f.Why != "" {
 		t.Errorf("resumed: %+v, %v", f, err)
 	}
+}
+
+func TestBodiesStayUntilTheAppHasThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, forwarding, func(c *correlate.Config) { c.KeepBodies = 4 * 24 * time.Hour })
+		defer s.Close()
+		b := s.outbox()
+		first, second := s.stored("one"), s.stored("two")
+		list := b.next(10)
+		b.became(list[0], correlate.AppHandled)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Retain(ctx) }()
+		bodies := func() (left []string) {
+			list, _, err := s.Callbacks(t.Context(), correlate.CallbackFilter{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range list {
+				if len(c.Body) > 0 {
+					left = append(left, c.ID)
+				}
+			}
+			return left
+		}
+		time.Sleep(3 * 24 * time.Hour)
+		if got := bodies(); !slices.Equal(got, []string{first, second}) {
+			t.Errorf("after three days %v are left", got)
+		}
+		time.Sleep(30 * 24 * time.Hour)
+		if got := bodies(); !slices.Equal(got, []string{second}) {
+			t.Errorf("after a month %v are left, want %s, which the app has not handled", got, second)
+		}
+		if _, err := s.Table.Stored(t.Context(), list[0]); !errors.Is(err, correlate.ErrErased) {
+			t.Errorf("what was erased is given out: %v", err)
+		}
+		b.became(list[1], correlate.AppDead)
+		time.Sleep(time.Hour)
+		if got := bodies(); len(got) != 0 {
+			t.Errorf("when that was given up %v are left", got)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A success that waits until M-Pesa was asked is nothing for the app before somebody who can tell has agreed.
+func TestAHeldSuccessIsGivenToTheAppWhenItCounts(t *testing.T) {
+	s := open(t, func(c *correlate.Config) {
+		c.Forwarding, c.QueryAbove = true, map[string]push.Money{"main": 50_00}
+	})
+	b := s.outbox()
+	p := s.pay("s")
+	held := s.comes(s.Ref(p.ID), success(p, "100", "TIL7XK4100"))
+	s.wantState(held, correlate.StateHeld)
+	b.wantOut(b.next(10))
+	if _, err := s.Confirm(context.Background(), p.ID, correlate.Decision{Who: "ann", Reason: "it is on the statement"}); err != nil {
+		t.Fatal(err)
+	}
+	b.wantOut(b.next(10), held.ID)
 }
