@@ -32,7 +32,7 @@ import (
 const ForwardSecret = "forward.secret"
 
 // openForward makes ready what gives callbacks to the app, if there is one.
-func (s *Sidecar) openForward() error {
+func (s *Sidecar) openForward(ctx context.Context) error {
 	if s.config.Forward == "" {
 		return nil
 	}
@@ -52,6 +52,9 @@ func (s *Sidecar) openForward() error {
 	}
 	secrets, err := loadSecrets(path, s.log)
 	if err != nil {
+		return err
+	}
+	if _, err := s.table.Outbox(ctx); err != nil { // it begins here, before anything can come that would be from before it began
 		return err
 	}
 	s.forward, err = forward.New(forward.Config{

@@ -200,7 +200,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 		Table: s.table, Apps: s.apps, PerMinute: config.QueriesPerMinute, Logger: s.log,
 		Client: func(name string) *daraja.Client { return s.clients[name] },
 	}
-	if err := s.openForward(); err != nil {
+	if err := s.openForward(ctx); err != nil {
 		return nil, err
 	}
 	if s.identity, err = loadIdentity(config.Dir, s.log); err != nil {
