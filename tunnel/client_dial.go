@@ -3,8 +3,10 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -59,12 +61,16 @@ const (
 	untakenLatest  = 6 * time.Second
 
 	rivalWait = time.Minute // after another machine took our place
+
+	foreignRare = 12 // tries that met another edge, or somebody in between; those that follow are as rare as where bytes cost
 )
 
 var (
 	errSilent  = errors.New("the edge does not answer")
 	errRefused = errors.New("UDP is refused")
 	errSpared  = errors.New("the edge is crowded, and another try goes on")
+	errForeign = errors.New("who answers is not the edge that this sidecar has joined, by its certificate: if the edge was made anew, join again " +
+		"(there hodi edge invite, here hodi join --replace); else somebody is in between")
 )
 
 // lane is the tries of one kind, in one race.
@@ -77,6 +83,7 @@ type lane struct {
 	next    <-chan time.Time // nil: not begun, or all places are taken
 	running map[*attempt]bool
 	silent  int   // tries that ended without a word, since one did not
+	foreign int   // that were answered by another edge than ours, since one was not
 	err     error // of the try that failed last
 }
 
@@ -221,6 +228,7 @@ func (r *race) run(ctx context.Context) (conn, error) {
 			r.giveUp()
 			r.trying, r.giveUp = context.WithCancel(ctx)
 			r.lost = time.Now()
+			r.udp.foreign, r.web.foreign = 0, 0
 			r.udp.begin()
 			if r.web.begun {
 				r.web.begin()
@@ -312,7 +320,12 @@ func (r *race) schedule(a *attempt) (within, wait time.Duration) {
 	within, wait = tryWithin, between(trySoonest, tryLatest)
 	pace := r.client.metered()
 	lively, _ := pace.lively()
+	if a.lane.foreign > 0 {
+		wait = a.lane.apart()
+	}
 	switch slow := time.Since(r.lost) > slowAfter; {
+	case a.lane.foreign > 0:
+		return within, wait
 	case slow && !lively:
 		return slowWithin, between(rareSoonest, rareLatest)
 	case slow && pace == nil:
@@ -326,10 +339,27 @@ func (r *race) schedule(a *attempt) (within, wait time.Duration) {
 	return within, wait
 }
 
+// apart is how far tries are apart that meet another edge. That passes when somebody joins anew, or a network's own page has
+// been clicked away; on another network it begins anew.
+func (l *lane) apart() time.Duration {
+	if l.foreign >= foreignRare {
+		return between(rareSoonest, rareLatest)
+	}
+	return between(slowSoonest, slowLatest)
+}
+
 func (r *race) failed(a *attempt) {
 	c, l := r.client, a.lane
+	foreign := errors.As(a.err, new(x509.UnknownAuthorityError))
+	if foreign {
+		a.err = fmt.Errorf("tunnel: %w: %w", errForeign, a.err)
+	}
 	if l.err == nil || withoutOurPort(l.err) != withoutOurPort(a.err) {
-		c.log().Info("edge not reached", "edge", c.Edge, "err", a.err)
+		level := slog.LevelInfo
+		if foreign {
+			level = slog.LevelWarn
+		}
+		c.log().Log(context.Background(), level, "edge not reached", "edge", c.Edge, "err", a.err)
 	}
 	l.err = a.err
 	if errors.Is(a.err, errStranger) {
@@ -346,6 +376,12 @@ func (r *race) failed(a *attempt) {
 	if l.hoping && !l.promising() {
 		l.hoping, l.alone = false, false
 		l.due.Reset(between(trySoonest, tryLatest))
+	}
+	if foreign {
+		l.foreign++
+		l.due.Reset(l.apart())
+	} else {
+		l.foreign = 0
 	}
 	if !a.voice.heard.Load() && !r.udp.promising() {
 		r.beginWeb()

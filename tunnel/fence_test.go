@@ -227,8 +227,14 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 		e, s := w.edge(), newSink()
 		w.history.add("duka", 1, "")
 		stranger := newAuthority(t)
+		var tries atomic.Int32
 		c := w.sidecar("duka", s, func(c *tunnel.Client) {
 			c.TLS = stranger.client("duka")
+			resolve, dial := c.Resolve, c.Dial
+			if !w.router.noUDP.Load() {
+				c.Resolve = func(ctx context.Context, hostport string) (net.Addr, error) { tries.Add(1); return resolve(ctx, hostport) }
+			}
+			c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) { tries.Add(1); return dial(ctx, network, address) }
 		})
 		time.Sleep(10 * time.Second)
 		if status := c.Status(); status.Connected || status.LastError == "" {
@@ -239,6 +245,19 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 		}
 		if n := w.log.count("who=edge", "link up"); n != 0 || len(s.got()) != 0 {
 			t.Errorf("%d links", n)
+		}
+		if last := c.Status().LastError; !strings.Contains(last, "join again") {
+			t.Errorf("nobody is told what to do: %s", last)
+		}
+		// Nothing comes of asking every half second, until somebody goes there.
+		if n := tries.Load(); n < 2 || n > 10 {
+			t.Errorf("asked %d times in 10 seconds", n)
+		}
+		time.Sleep(5 * time.Minute)
+		tries.Store(0)
+		time.Sleep(10 * time.Minute)
+		if n := tries.Load(); n < 5 || n > 25 { // over QUIC, and over a WebSocket
+			t.Errorf("asked %d times in 10 minutes", n)
 		}
 		c.stop()
 		e.stop()
