@@ -15,6 +15,7 @@ import (
 
 func edgeCommand() *cli.Command {
 	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/edge for root, else your state folder", EnvVars: []string{"HODI_EDGE_DATA"}}
+	asJSON := &cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"}
 	return &cli.Command{
 		Name:  "edge",
 		Usage: "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
@@ -46,17 +47,17 @@ func edgeCommand() *cli.Command {
 				Name: "revoke", Usage: "put a shop's sidecar out: its link ends, and its certificate is never taken again", ArgsUsage: "SHOP", Flags: []cli.Flag{data},
 				Action: taking(1, "the name of one shop: hodi edge revoke SHOP", revokeSidecar),
 			},
-			{Name: "endpoints", Usage: "list endpoints: their sidecars, keys, and how far each has been delivered", Flags: []cli.Flag{data, &cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"}}, Action: listEndpoints},
+			{Name: "endpoints", Usage: "list endpoints: their sidecars, keys, and how far each has been delivered", Flags: []cli.Flag{data, asJSON}, Action: listEndpoints},
 			{
 				Name: "key", Usage: "the addresses of an endpoint: list, add, retire",
 				Description: "Safaricom is told an address once and keeps it for years. So a new key works beside the older ones until you retire those.",
 				Subcommands: []*cli.Command{
-					{Name: "list", Usage: "list the keys of an endpoint", ArgsUsage: "ENDPOINT", Flags: []cli.Flag{data},
+					{Name: "list", Usage: "list the keys of an endpoint", ArgsUsage: "ENDPOINT", Flags: []cli.Flag{data, asJSON},
 						Action: taking(1, "the name of one endpoint: hodi edge key list SHOP", listKeys)},
 					{Name: "add", Usage: "add a key, and with it an address", ArgsUsage: "ENDPOINT",
-						Flags:  []cli.Flag{data, &cli.StringFlag{Name: "name", Usage: "call it `NAME`; key-2 and so on if not given"}},
+						Flags:  []cli.Flag{data, asJSON, &cli.StringFlag{Name: "name", Usage: "call it `NAME`; key-2 and so on if not given"}},
 						Action: taking(1, "the name of one endpoint: hodi edge key add SHOP", addKey)},
-					{Name: "retire", Usage: "retire a key: its address answers 404 from then on", ArgsUsage: "ENDPOINT KEY", Flags: []cli.Flag{data},
+					{Name: "retire", Usage: "retire a key: its address answers 404 from then on", ArgsUsage: "ENDPOINT KEY", Flags: []cli.Flag{data, asJSON},
 						Action: taking(2, "the names of an endpoint and of its key: hodi edge key retire SHOP KEY", retireKey)},
 				},
 			},

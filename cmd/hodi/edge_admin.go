@@ -86,9 +86,12 @@ func (e endpoint) state() string {
 }
 
 type key struct {
-	Name, Kind, URL  string
-	Created, Retired time.Time
-	LastUsed         time.Time
+	Name     string    `json:"name"`
+	Kind     string    `json:"kind"`
+	URL      string    `json:"url"`
+	Created  time.Time `json:"created"`
+	Retired  time.Time `json:"retired,omitzero"`
+	LastUsed time.Time `json:"lastUsed,omitzero"`
 }
 
 // endpoints lists them, and the names of databases that were damaged and moved aside.
@@ -222,6 +225,9 @@ func listKeys(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(map[string]any{"endpoint": e.Name, "keys": e.Keys})
+	}
 	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "KEY\tSINCE\tLAST USED\tADDRESS")
 	for _, k := range e.Keys {
@@ -243,6 +249,9 @@ func addKey(c *cli.Context) error {
 	if err := admin(c, http.MethodPost, "/endpoints/"+url.PathEscape(e.Name)+"/keys", map[string]string{"name": c.String("name")}, &added); err != nil {
 		return err
 	}
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(added)
+	}
 	fmt.Fprintf(c.App.Writer, "key        %s\ncallbacks  %s\n", added.Name, added.URL)
 	return nil
 }
@@ -262,6 +271,9 @@ func retireKey(c *cli.Context) error {
 	}
 	if err := admin(c, http.MethodDelete, "/endpoints/"+url.PathEscape(e.Name)+"/keys/"+url.PathEscape(name), nil, new(struct{})); err != nil {
 		return err
+	}
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(map[string]string{"endpoint": e.Name, "retired": name})
 	}
 	fmt.Fprintf(c.App.Writer, "key %s of endpoint %s is retired: its address answers 404 from now on\n", name, e.Name)
 	return nil

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/hodihq/hodi/daemon/secret"
 )
 
 // keeper has the certificate that the edge shows to the public.
@@ -138,6 +140,12 @@ func (k *fileKeeper) read() error {
 	}
 	if time.Now().After(c.Leaf.NotAfter) && k.current.Load() != nil {
 		return fmt.Errorf("%s: it has ended on %s", k.certificate, c.Leaf.NotAfter.Format(time.DateOnly))
+	}
+	// To refuse a key that others can read would be to refuse callbacks, when it is renewed with another mode.
+	if info, err := os.Stat(k.key); err == nil {
+		if err := secret.Check(k.key, info); err != nil {
+			k.log.Warn("the key of the public certificate is no secret", "err", err)
+		}
 	}
 	k.seen = before
 	k.current.Store(&c)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,18 @@ func TestACertificateThatEndsSoonIsTold(t *testing.T) {
 	w.Look()
 	if n := strings.Count(w.log.String(), "the certificate ends"); n != 1 {
 		t.Errorf("told %d times, want once a day", n)
+	}
+	if strings.Contains(w.log.String(), "no secret") {
+		t.Error("a key of 0600 is said to be no secret")
+	}
+	w.stop()
+	if runtime.GOOS == "windows" {
+		return
+	}
+	os.Chmod(key, 0o644)
+	w = start(t, edge.Config{CertificateFile: certificate, KeyFile: key})
+	if log := w.log.String(); !strings.Contains(log, "the key of the public certificate is no secret") || !strings.Contains(log, "chmod 600") {
+		t.Errorf("others can read the key, and nobody is told: %s", log)
 	}
 }
 
