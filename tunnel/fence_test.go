@@ -232,9 +232,15 @@ func TestACertificateOfAnotherCAIsRefused(t *testing.T) {
 			c.TLS = stranger.client("duka")
 			resolve, dial := c.Resolve, c.Dial
 			if !w.router.noUDP.Load() {
-				c.Resolve = func(ctx context.Context, hostport string) (net.Addr, error) { tries.Add(1); return resolve(ctx, hostport) }
+				c.Resolve = func(ctx context.Context, hostport string) (net.Addr, error) {
+					tries.Add(1)
+					return resolve(ctx, hostport)
+				}
 			}
-			c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) { tries.Add(1); return dial(ctx, network, address) }
+			c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				tries.Add(1)
+				return dial(ctx, network, address)
+			}
 		})
 		time.Sleep(10 * time.Second)
 		if status := c.Status(); status.Connected || status.LastError == "" {
