@@ -63,8 +63,10 @@ type Client struct {
 
 	mu      sync.Mutex
 	status  Status
-	address net.Addr // that Edge last had
-	spot    *spot    // as last seen by watch
+	told    time.Time // what the edge's clock showed
+	toldAt  time.Time // when it did
+	address net.Addr  // that Edge last had
+	spot    *spot     // as last seen by watch
 	outlook outlook
 
 	pace pace // of a metered link
@@ -88,7 +90,7 @@ type Status struct {
 	Transport string        // what carries the link, when connected: TransportQUIC or TransportWebSocket
 	Why       string        // why it is not QUIC, in a sentence; "" if it is
 	RTT       time.Duration // of the last Ping, through whatever stood before its Pong in the stream
-	Skew      time.Duration // how far the edge's clock is ahead of ours
+	Skew      time.Duration // how far the edge's clock is ahead of ours: now, or without a link when it began
 	Rival     time.Time     // when another machine last took the link from us; zero: never
 	Canary    time.Duration // how often the edge sends canaries; 0: it does not
 	Delivered time.Time     // when the Sink last committed what came, a canary or a callback; zero: never since Run began
@@ -194,7 +196,16 @@ func takenOver(err error) bool {
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.status
+	s := c.status
+	// A clock may be set while a link lives. The monotonic one goes on evenly: a machine that slept has another link.
+	if s.Connected {
+		wall := time.Now().Round(0)
+		if c.wall != nil {
+			wall = c.wall()
+		}
+		s.Skew = c.told.Add(time.Since(c.toldAt)).Sub(wall).Round(time.Millisecond)
+	}
+	return s
 }
 
 // up records that a link is there.
@@ -215,7 +226,8 @@ func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 	c.status.Remote = over.Remote()
 	c.status.Transport, c.status.Why = name, why
 	c.status.RTT = now.Sub(asked)
-	c.status.Skew = w.Time.Sub(asked.Add(now.Sub(asked) / 2)).Round(time.Millisecond)
+	c.told, c.toldAt = w.Time, asked.Add(now.Sub(asked)/2)
+	c.status.Skew = w.Time.Sub(c.toldAt).Round(time.Millisecond)
 }
 
 // down records why there is no link, and reports whether there was one.

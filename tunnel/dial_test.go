@@ -277,3 +277,27 @@ func TestTheEdgesClockIsCompared(t *testing.T) {
 		e.stop()
 	})
 }
+
+func TestAClockThatIsSetUnderALivingLinkShows(t *testing.T) {
+	inWorld(t, func(w *world) {
+		e := w.edge()
+		var off atomic.Int64
+		c := w.sidecar("duka", newSink(), func(c *tunnel.Client) {
+			tunnel.SetWall(c, func() time.Time { return time.Now().Round(0).Add(time.Duration(off.Load())) })
+		})
+		w.soon(5*time.Second, "a link", func() bool { return c.Status().Connected })
+		began := c.Status().Since
+		off.Store(int64(-26 * time.Hour)) // back, which nothing else notices
+		time.Sleep(time.Minute)
+		if s := c.Status(); !s.Since.Equal(began) || (s.Skew-26*time.Hour).Abs() > 5*time.Millisecond {
+			t.Errorf("by a clock that was set back by 26 hours the edge's is ahead by %v (link since %v, was %v)", s.Skew, s.Since, began)
+		}
+		off.Store(0)
+		time.Sleep(time.Minute)
+		if s := c.Status(); s.Skew.Abs() > 5*time.Millisecond {
+			t.Errorf("by a clock that is right again the edge's is ahead by %v", s.Skew)
+		}
+		c.stop()
+		e.stop()
+	})
+}

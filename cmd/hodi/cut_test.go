@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -145,6 +146,31 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 			callback(i)
 			time.Sleep(10 * time.Second)
 		}
+		quiet := func(path string) time.Time {
+			t.Helper()
+			response, err := poster.Get("http://127.0.0.1:8787" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			var is struct {
+				NoWordSince time.Time
+				Link        struct{ NoWordSince time.Time }
+			}
+			if err := json.NewDecoder(response.Body).Decode(&is); err != nil || response.StatusCode != 200 {
+				t.Fatalf("GET %s answered %d, %v", path, response.StatusCode, err)
+			}
+			if is.Link.NoWordSince.IsZero() {
+				return is.NoWordSince
+			}
+			return is.Link.NoWordSince
+		}
+		paths := []string{"/status", "/till/status", "/sessions/s0", "/sessions/s40", "/sessions/none"}
+		for _, path := range paths {
+			if since := time.Since(quiet(path)); since < 4*time.Minute+50*time.Second || since > 5*time.Minute+time.Second {
+				t.Errorf("five minutes into the cut %s says that there is no word from the edge for %v", path, since)
+			}
+		}
 		mu.Lock()
 		if len(paid) != 30 {
 			t.Errorf("during the cut the subscriber has %d payments, want the 30 of before", len(paid))
@@ -174,6 +200,11 @@ func TestNothingIsLostInAFiveMinuteCut(t *testing.T) {
 		}
 		// In the order in which they were posted; but 58 and 59 came in the last 30 s of the cut, so their customers may
 		// still have stood at the till, and they went ahead of those who had left.
+		for _, path := range paths {
+			if since := quiet(path); !since.IsZero() {
+				t.Errorf("with a link %s says that there is no word from the edge since %v", path, since)
+			}
+		}
 		order := slices.Concat(span(0, 30), span(58, 60), span(30, 58), span(60, payments))
 		for i, id := range paid {
 			if want := fmt.Sprintf("m-%d", order[i]); id != want {

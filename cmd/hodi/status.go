@@ -92,6 +92,7 @@ type sidecarStatus struct {
 	Gaps          []sidecarGap
 	Forward       *forwardState
 	Asking        asking
+	Clock         string
 	Subscribers   int
 	Link          *struct {
 		Connected                           bool
@@ -99,6 +100,7 @@ type sidecarStatus struct {
 		Edge, Remote, Transport, Why, Error string
 		RTTMs                               float64
 		SkewMs                              int64
+		NoWordSince                         time.Time
 		Epoch                               uint64
 		Undelivered                         *uint64
 		CanarySeconds                       float64
@@ -202,6 +204,9 @@ func askSidecar(c *cli.Context, h *health) error {
 	h.gaps(p.is.Gaps, p.is.Time)
 	h.forward(p.is.Forward, p.is.Time)
 	h.asking(p.is.Asking, p.is.Time)
+	if p.is.Clock != "" {
+		h.wrong("%s: days in the books, today at the till, and how long things last go by it. Set it, and switch time synchronisation on (timedatectl set-ntp true)", plain(p.is.Clock))
+	}
 	if l := p.is.Link; l != nil {
 		h.ending("this sidecar", l.CertificateEnds, p.is.Time)
 		rival := !l.Rival.IsZero() && p.is.Time.Sub(l.Rival) < rivalFor
@@ -209,7 +214,11 @@ func askSidecar(c *cli.Context, h *health) error {
 		case rival:
 			h.wrong("two machines use the identity of this sidecar, and take the link from each other: end the sidecar on one of them, or give it an endpoint of its own (hodi edge invite)")
 		case !l.Connected:
-			h.wrong("the sidecar has no link to its edge: callbacks wait there")
+			quiet := ""
+			if !l.NoWordSince.IsZero() {
+				quiet = ", and there is no word from it since " + l.NoWordSince.Local().Format("2006-01-02 15:04") + "; pages and apps are answered from what is here"
+			}
+			h.wrong("the sidecar has no link to its edge: callbacks wait there%s", quiet)
 		case l.Delivering == nil || *l.Delivering || p.is.Time.Sub(l.Since) < unproved(l.CanarySeconds):
 		case !l.Delivered.IsZero():
 			h.wrong("the link is up, and nothing has come over it for %s: see whether the disk here, or the edge's, is full or stuck", ago(p.is.Time.Sub(l.Delivered)))
@@ -412,9 +421,6 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 				item(w, "delivers", "nothing has come yet")
 			}
 			item(w, "round trip", fmt.Sprintf("%.3g ms", l.RTTMs))
-			if l.SkewMs > 60_000 || l.SkewMs < -60_000 {
-				item(w, "clock", fmt.Sprintf("the edge's is %s from ours", ago(time.Duration(max(l.SkewMs, -l.SkewMs))*time.Millisecond)))
-			}
 			if !l.CertificateEnds.IsZero() {
 				item(w, "certificate", "until "+l.CertificateEnds.Local().Format("2006-01-02")+", and renewed before")
 			}
@@ -438,6 +444,9 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 		}
 	}
 	writeAsking(w, is.Asking)
+	if is.Clock != "" {
+		item(w, "clock", "wrong: "+plain(is.Clock))
+	}
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))
 }

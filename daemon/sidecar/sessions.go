@@ -199,7 +199,8 @@ func (s *Sidecar) writeState(w http.ResponseWriter, r *http.Request, session cor
 			Session  string      `json:"session"`
 			Final    bool        `json:"final"`
 			Checkout checkout    `json:"checkout"`
-		}{id, session.ID, false, fixed})
+			Quiet    push.Time   `json:"noWordSince,omitzero"`
+		}{id, session.ID, false, fixed, push.Time{Time: s.noWordSince()}})
 		return nil
 	}
 	// A payment that has just begun is the present state before there is an event of it.
@@ -210,8 +211,9 @@ func (s *Sidecar) writeState(w http.ResponseWriter, r *http.Request, session cor
 	}
 	reply(w, http.StatusOK, struct {
 		push.Message
-		Checkout checkout `json:"checkout"`
-	}{snapshot.Message, fixed})
+		Checkout checkout  `json:"checkout"`
+		Quiet    push.Time `json:"noWordSince,omitzero"` // from the edge: what is known is of before
+	}{snapshot.Message, fixed, push.Time{Time: s.noWordSince()}})
 	return nil
 }
 

@@ -8,7 +8,7 @@
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
 // of the history, whatever the transport: websocket.go and sse.go. pages.go serves what people see, admin.go is the operator's socket and decide.go and forget.go what a person decides, ledger.go the books,
 // forward.go is how the merchant's app gets its callbacks,
-// status.go and asking.go say how the sidecar is, pulse.go whether to start it anew would help, backup.go makes a copy of what is on disk and puts it back.
+// status.go, asking.go and clock.go say how the sidecar is, pulse.go whether to start it anew would help, backup.go makes a copy of what is on disk and puts it back.
 package sidecar
 
 import (
@@ -422,6 +422,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	}
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
+		group.Go(func() error { return s.keepClock(life) })
 		group.Go(func() error {
 			s.identity.keep(life, s.tunnel.Renew)
 			return nil

@@ -80,6 +80,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Waiting   *uint64    `json:"undelivered,omitempty"` // of what the edge held when the link began
 		Rival     *push.Time `json:"rival,omitempty"`       // when another machine last took the link: two use one identity
 		Error     string     `json:"error,omitempty"`       // why there is no link, or why there was none before it
+		Quiet     push.Time  `json:"noWordSince,omitzero"`  // that long there is no link: what is known is of before
 
 		Certificate *push.Time `json:"certificateEnds,omitempty"` // ours; it is renewed by itself when two thirds of its time are over
 
@@ -110,6 +111,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Gaps       []gapView        `json:"gaps"`              // callbacks that the edge took and cannot deliver any more, the newest last
 		Forward    *forwardView     `json:"forward,omitempty"` // what the app is to be given
 		Asking     askingView       `json:"asking"`
+		Clock      string           `json:"clock,omitempty"` // in what way this machine's is wrong
 		Readers    int              `json:"subscribers"`
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
@@ -150,6 +152,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		if leaf := s.identity.certificate().Leaf; leaf != nil {
 			status.Link.Certificate = &push.Time{Time: leaf.NotAfter}
 		}
+		status.Link.Quiet, status.Clock = push.Time{Time: s.noWordSince()}, s.clockWrong()
 		status.Link.SkewMs, status.Link.Epoch = t.Skew.Milliseconds(), uint64(t.Epoch)
 		cursor, err := s.table.Cursor(r.Context())
 		if err != nil {
@@ -196,10 +199,12 @@ func (s *Sidecar) getTillStatus(w http.ResponseWriter, r *http.Request) *problem
 		Dev        bool        `json:"dev"`
 		Time       push.Time   `json:"time"`
 		Head       push.Cursor `json:"head"`
-		Connected  *bool       `json:"connected,omitempty"` // to the edge, if there is one
+		Connected  *bool       `json:"connected,omitempty"`  // to the edge, if there is one
+		Quiet      push.Time   `json:"noWordSince,omitzero"` // that long it is not
+		Clock      string      `json:"clock,omitempty"`      // in what way this machine's is wrong
 		Shortcodes []shortcode `json:"shortcodes"`
 		Gaps       []gapView   `json:"gaps"`
-	}{Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Head: s.cursor(s.hub.Head()), Shortcodes: []shortcode{}}
+	}{Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Head: s.cursor(s.hub.Head()), Shortcodes: []shortcode{}, Quiet: push.Time{Time: s.noWordSince()}, Clock: s.clockWrong()}
 	var err error
 	if status.Gaps, err = s.gaps(r.Context()); err != nil {
 		return s.internal("list gaps", err)

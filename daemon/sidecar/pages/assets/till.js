@@ -16,7 +16,8 @@ const at = (id) => document.getElementById(id);
 // The server is asked after when it has been silent for `probe`; a till that has heard nothing for `doubt` is not live.
 const probe = 8_000, doubt = 20_000;
 const rowsShown = 200;
-const askStatus = 60_000;
+const askStatus = 30_000;
+const askSoon = 5000; // while the sidecar has no word from its edge
 
 let lang = chosen();
 const word = (key, facts) => say(lang, key, facts);
@@ -140,10 +141,12 @@ function freshness() {
   const quiet = updates ? Date.now() - updates.lastHeard : Infinity;
   let state = refused ? "closed" : link;
   if (state === "live" && quiet > doubt) state = "stale";
+  const cut = state === "live" && status.noWordSince; // this till hears the sidecar, and the sidecar no edge
+  if (cut) state = "stale";
   const texts = {
     live: word("fresh.live"),
     connecting: loadFailed ? word("fresh.never") : word("fresh.connecting"),
-    stale: updates?.lastHeard ? word("fresh.stale", { time: ago(quiet, lang) }) : word("fresh.never"),
+    stale: cut ? word("fresh.edge", { time: clock(status.noWordSince) }) : updates?.lastHeard ? word("fresh.stale", { time: ago(quiet, lang) }) : word("fresh.never"),
     closed: word("fresh.closed"),
   };
   if (at("fresh").dataset.state !== state) at("fresh").dataset.state = state;
@@ -193,11 +196,15 @@ at("gap-seen").addEventListener("click", () => {
   gap();
 });
 
-setInterval(async () => {
-  if (refused) return;
-  status = (await get("/till/status").catch(() => undefined)) ?? status;
-  gap();
-}, askStatus);
+async function look() {
+  if (!refused) {
+    status = (await get("/till/status").catch(() => undefined)) ?? status;
+    gap();
+    freshness();
+  }
+  setTimeout(look, status.noWordSince ? askSoon : askStatus);
+}
+setTimeout(look, askStatus);
 
 let newestShown = "";
 

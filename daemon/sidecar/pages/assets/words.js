@@ -153,6 +153,7 @@ export const words = {
     "fresh.connecting": "Connecting",
     "fresh.stale": "Not live for {time}",
     "fresh.never": "Not connected, trying",
+    "fresh.edge": "No word from the edge since {time}",
     "fresh.closed": "Not signed in",
     "fresh.closed.text": "This till may not see the shop's payments. Ask whoever looks after it.",
 
@@ -308,6 +309,7 @@ export const words = {
     "fresh.connecting": "Tunaunganisha",
     "fresh.stale": "Haiko hewani: {time}",
     "fresh.never": "Haijaunganishwa, tunajaribu",
+    "fresh.edge": "Hakuna habari kutoka mtandaoni tangu {time}",
     "fresh.closed": "Hairuhusiwi",
     "fresh.closed.text": "Kaunta hii haijasajiliwa dukani. Mwulize anayeisimamia.",
 
