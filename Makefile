@@ -8,7 +8,7 @@ FUZZ      ?= 20s
 RACE       = -race -gcflags='modernc.org/...=-race=false'
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 
-.PHONY: all build test lint bench fuzz cross powercut storm chaos chaos-short
+.PHONY: all build test lint bench fuzz cross packages packages-test powercut storm chaos chaos-short
 
 all: lint test
 
@@ -46,6 +46,12 @@ fuzz: ## every fuzz target for $(FUZZ)
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) -fuzzminimizetime 20x $$package || exit 1; \
 		done; \
 	done
+
+packages: ## binaries, .deb and .rpm for amd64, arm64 and arm, with their sums and what they are built of, into dist/
+	systemd/package/build dist
+
+packages-test: ## two builds are the same; the .deb comes and goes in a fresh Debian
+	HODI_PACKAGES=1 $(GO) test -count=1 -timeout 20m -run Package -v ./systemd
 
 cross: ## the platforms of shops (linux) and of developers (macOS, Windows)
 	@for platform in $(PLATFORMS); do \

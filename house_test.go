@@ -14,6 +14,7 @@ const module = "github.com/hodihq/hodi/"
 var mayImport = map[string][]string{
 	"cmd/hodi":       {"..."},
 	"cmd/chaos":      {"client"},                                                                 // a judge from outside: it knows no more of Hodi than an app does
+	"cmd/sbom":       {},                                                                         // of any binary: what it was built of
 	"cmd/hodi/bench": {"sync/correlate", "sync/daraja", "tunnel", "tunnel/enrol", "tunnel/wire"}, // hodi bench, apart because it has a vocabulary of its own
 	"daemon/console": {},                                                                         // the operator's socket, the same in both daemons
 	"daemon/backup":  {"daemon/salvage"},                                                         // how a name is made durable

@@ -94,7 +94,13 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	return app
 }
 
+// release is the version of a binary that was made to be given away: the linker sets it (systemd/package/build).
+var release string
+
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}

@@ -1,0 +1,165 @@
+package systemd_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The packages are built and installed for real, which takes minutes and a mirror of Debian: `make packages-test`.
+func needsPackages(t *testing.T, programs ...string) {
+	t.Helper()
+	if os.Getenv("HODI_PACKAGES") == "" {
+		t.Skip("takes minutes: make packages-test has it")
+	}
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("no %s on this machine", program)
+		}
+	}
+}
+
+// built is what the build makes of a commit, in a clone of its own.
+func built(t *testing.T, commit, clone string, environment ...string) string {
+	t.Helper()
+	run(t, nil, "git", "clone", "--quiet", "--no-checkout", "..", clone)
+	run(t, nil, "git", "-C", clone, "checkout", "--quiet", "--detach", commit)
+	dist := filepath.Join(clone, "dist")
+	run(t, append(environment, "ARCHES=amd64"), filepath.Join(clone, "systemd/package/build"), dist)
+	return dist
+}
+
+func head(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSpace(run(t, nil, "git", "rev-parse", "HEAD"))
+}
+
+func run(t *testing.T, environment []string, name string, arguments ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, arguments...)
+	cmd.Env = append(os.Environ(), environment...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestTwoBuildsOfThePackagesAreTheSame(t *testing.T) {
+	needsPackages(t, "git")
+	commit := head(t)
+	one := built(t, commit, filepath.Join(t.TempDir(), "a"), "TZ=Africa/Nairobi", "LC_ALL=C.UTF-8")
+	two := built(t, commit, filepath.Join(t.TempDir(), "another-folder"), "TZ=America/Los_Angeles", "HOSTNAME=elsewhere", "USER=somebody")
+	files, err := os.ReadDir(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		a, err := os.ReadFile(filepath.Join(one, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(two, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sha256.Sum256(a) != sha256.Sum256(b) {
+			t.Errorf("%s is not the same twice", file.Name())
+		}
+	}
+	for _, form := range []string{"hodi-*-linux-amd64", "hodi-*.cdx.json", "hodi_*_amd64.deb", "hodi-*.x86_64.rpm", "SHA256SUMS"} {
+		if found, _ := filepath.Glob(filepath.Join(one, form)); len(found) != 1 {
+			t.Errorf("there are %d files %s", len(found), form)
+		}
+	}
+	sums := exec.Command("sha256sum", "--check", "--quiet", "SHA256SUMS")
+	sums.Dir = one
+	if out, err := sums.CombinedOutput(); err != nil {
+		t.Errorf("the sums are not those of the files: %v\n%s", err, out)
+	}
+}
+
+func TestThePackageComesAndGoesInAFreshDebian(t *testing.T) {
+	needsPackages(t, "git", "debootstrap", "chroot", "dpkg-deb")
+	if os.Geteuid() != 0 {
+		t.Skip("only root may change its root")
+	}
+	site, release := "http://deb.debian.org/debian", "bookworm"
+	if out, err := exec.Command("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages").Output(); err == nil {
+		first, _, _ := strings.Cut(string(out), "\n")
+		if s, r, ok := strings.Cut(first, " "); ok { // the mirror that this machine has its packages from
+			site, release = s, r
+		}
+	}
+	root := filepath.Join(t.TempDir(), "debian")
+	if out, err := exec.Command("debootstrap", "--variant=minbase", release, root, site).CombinedOutput(); err != nil {
+		t.Skipf("this machine makes no fresh Debian of %s: %v\n%s", site, err, out)
+	}
+	dist := built(t, head(t), filepath.Join(t.TempDir(), "clone"))
+	debs, _ := filepath.Glob(filepath.Join(dist, "*.deb"))
+	if len(debs) != 1 {
+		t.Fatalf("there are %d packages in %s", len(debs), dist)
+	}
+	run(t, nil, "cp", debs[0], filepath.Join(root, "hodi.deb"))
+	in := func(script string) string { return run(t, nil, "chroot", root, "/bin/sh", "-ec", script) }
+	before := files(t, root)
+
+	in("dpkg -i /hodi.deb")
+	if said := in("hodi --version"); !strings.HasPrefix(said, "hodi version 0.") {
+		t.Errorf("hodi says %q", said)
+	}
+	in("dpkg --verify hodi")
+	if modes := in("stat -c '%U %a' /var/lib/hodi/sidecar /etc/hodi/credentials"); modes != "hodi 755\nroot 700\n" {
+		t.Errorf("the folders are of %q", modes)
+	}
+	for _, file := range []string{
+		"/usr/lib/systemd/system/hodi-edge.service", "/usr/lib/systemd/system/hodi-edge.socket", "/usr/lib/systemd/system/hodi-sidecar@.service",
+		"/usr/lib/sysusers.d/hodi.conf", "/usr/lib/tmpfiles.d/hodi.conf", "/etc/hodi/edge.toml", "/etc/hodi/sidecar.toml",
+		"/usr/share/man/man1/hodi-edge-invite.1.gz", "/usr/share/bash-completion/completions/hodi",
+	} {
+		in("test -s " + file)
+	}
+	// What the shop wrote stays through an upgrade and a removal, and its books even through a purge.
+	in("echo '# ours' >> /etc/hodi/edge.toml; touch /var/lib/hodi/books")
+	in("dpkg -i /hodi.deb; grep -q ours /etc/hodi/edge.toml")
+	if said := in("dpkg -r hodi"); !strings.Contains(said, "stay in /var/lib/hodi") {
+		t.Errorf("removing says %q", said)
+	}
+	in("! command -v hodi; grep -q ours /etc/hodi/edge.toml; test -e /var/lib/hodi/books")
+	in("dpkg -P hodi; test -e /var/lib/hodi/books")
+
+	var left []string
+	for _, file := range files(t, root) {
+		if _, was := slices.BinarySearch(before, file); !was && !strings.HasPrefix(file, "/var/lib/hodi") && !strings.HasPrefix(file, "/var/lib/dpkg/") && !strings.HasPrefix(file, "/var/log/") {
+			left = append(left, file)
+		}
+	}
+	// The user stays, because files of his do; these are the copies that its making left.
+	left = slices.DeleteFunc(left, func(file string) bool { return strings.HasPrefix(file, "/etc/") && strings.HasSuffix(file, "-") })
+	if len(left) > 0 {
+		t.Errorf("a purged package leaves %q", left)
+	}
+}
+
+// files are the names of all files below a root, in order.
+func files(t *testing.T, root string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, strings.TrimPrefix(path, root))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return all
+}
