@@ -243,11 +243,11 @@ func (s *street) questions() int {
 // Whatever Daraja does, however often the sidecar is started, and whoever else uses the app: never more than five a minute, and
 // in the end every payment is known.
 func TestWhateverHappensEveryPaymentIsAskedAboutInTheEndAndNeverTooOften(t *testing.T) {
-	for seed := range uint64(2) {
+	for seed := range uint64(1) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			onAStreet(t, func(s *street) {
 				r := rand.New(rand.NewPCG(seed, 7))
-				for i := range 25 {
+				for i := range 15 {
 					for range r.IntN(3) {
 						s.pay(len(s.paid))
 					}
