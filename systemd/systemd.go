@@ -113,7 +113,7 @@ func (s *Service) Reload(reload func() error) error {
 	err := reload()
 	note := ""
 	if err != nil {
-		note = "The changed settings were not taken: " + err.Error()
+		note = "The settings on disk are not good: " + err.Error()
 	}
 	s.Note(note)
 	if ready {

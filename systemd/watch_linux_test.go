@@ -225,7 +225,7 @@ func TestAReloadIsToldAndWhatWasNotTakenStaysInTheStatus(t *testing.T) {
 		}()
 		m.want(time.Second, "it starts", "READY=1")
 		service.Reload(func() error { return errors.New("hodi.toml: line 3:\nno such setting") })
-		m.want(0, "a bad file", "RELOADING=1\nMONOTONIC_USEC=", "READY=1", "STATUS=Serves. The changed settings were not taken: hodi.toml: line 3: no such setting")
+		m.want(0, "a bad file", "RELOADING=1\nMONOTONIC_USEC=", "READY=1", "STATUS=Serves. The settings on disk are not good: hodi.toml: line 3: no such setting")
 		service.Reload(func() error { return nil })
 		m.want(0, "a good file", "RELOADING=1\nMONOTONIC_USEC=", "READY=1", "STATUS=Serves.")
 		cancel()

@@ -150,9 +150,9 @@ func explain(err error) string {
 	if errors.As(err, &unknown) {
 		var words []string
 		for _, e := range unknown.Errors {
-			line, _ := e.Position()
+			line, column := e.Position()
 			key := e.Key()
-			words = append(words, fmt.Sprintf("line %d: there is no setting %q%s", line, strings.Join(key, "."), meant("", key[len(key)-1], settingsOf(key[:len(key)-1]))))
+			words = append(words, fmt.Sprintf("line %d, column %d: there is no setting %q%s", line, column, strings.Join(key, "."), meant("", key[len(key)-1], settingsOf(key[:len(key)-1]))))
 		}
 		return strings.Join(words, "; ")
 	}

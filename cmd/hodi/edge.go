@@ -16,20 +16,21 @@ import (
 func edgeCommand() *cli.Command {
 	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/edge for root, else your state folder", EnvVars: []string{"HODI_EDGE_DATA"}}
 	asJSON := &cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"}
+	flags := append([]cli.Flag{
+		data,
+		&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks, and sidecars without UDP, on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
+		&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); --listen's if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
+		&cli.StringFlag{Name: "public-url", Usage: "be known to Safaricom as `URL`, like https://hooks.example.co.ke", EnvVars: []string{"HODI_EDGE_PUBLIC_URL"}},
+		&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
+		&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
+		&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
+		&cli.BoolFlag{Name: "new-identity", Usage: "if ca.crt and ca.key are lost for good, make others: every shop has to join anew"},
+		debugFlag(),
+	}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags())...)
 	return &cli.Command{
-		Name:  "edge",
-		Usage: "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
-		Flags: append([]cli.Flag{
-			data,
-			&cli.StringFlag{Name: "listen", Value: ":443", Usage: "take callbacks, and sidecars without UDP, on `ADDRESS` (TCP)", EnvVars: []string{"HODI_EDGE_LISTEN"}},
-			&cli.StringFlag{Name: "tunnel-listen", Usage: "take sidecars on `ADDRESS` (UDP); --listen's if not given", EnvVars: []string{"HODI_EDGE_TUNNEL_LISTEN"}},
-			&cli.StringFlag{Name: "public-url", Usage: "be known to Safaricom as `URL`, like https://hooks.example.co.ke", EnvVars: []string{"HODI_EDGE_PUBLIC_URL"}},
-			&cli.StringFlag{Name: "certificate-file", Usage: "prove the public name with the certificate chain in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_CERTIFICATE_FILE"}},
-			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_EDGE_KEY_FILE"}},
-			&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
-			&cli.BoolFlag{Name: "new-identity", Usage: "if ca.crt and ca.key are lost for good, make others: every shop has to join anew"},
-			debugFlag(),
-		}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags())...),
+		Name:   "edge",
+		Usage:  "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
+		Flags:  flags,
 		Action: runEdge,
 		Subcommands: append([]*cli.Command{
 			{
@@ -67,6 +68,7 @@ func edgeCommand() *cli.Command {
 				Flags:       auditFlags(data),
 				Action:      listEdgeAudit,
 			},
+			checkCommand("edge", flags, checkEdge),
 		}, backupCommands("edge", []cli.Flag{data}, backupEdge, restoreEdge)...),
 	}
 }
@@ -102,50 +104,23 @@ func runEdge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := edgeConfig(c)
-	if err != nil {
-		return err
-	}
-	over(c, "listen", &s.Listen)
-	over(c, "tunnel-listen", &s.TunnelListen)
-	if l := unit.Stream(); l != nil {
-		s.Listen = l.Addr().String()
-	}
-	over(c, "public-url", &s.PublicURL)
-	over(c, "certificate-file", &s.CertificateFile)
-	over(c, "key-file", &s.KeyFile)
-	overBool(c, "plain-http", &s.PlainHTTP)
-	overACME(c, &s)
-	overSource(c, &s)
-	overLimits(c, &s)
-	if s.TunnelListen == "" {
-		s.TunnelListen = s.Listen
-	}
 	logger, err := newLogger(c, slog.LevelInfo)
 	if err != nil {
 		return err
 	}
-	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
-		return errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
-	}
-	limits, err := s.limits()
-	if err != nil {
-		return err
-	}
-	config := edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Logger: logger}
-	if err := setSource(&config, s, logger); err != nil {
-		return err
-	}
-	warnOfWords(logger, s.PublicURL)
 	stopDebug, err := serveDebug(c, logger)
 	if err != nil {
 		return err
 	}
 	defer stopDebug()
-	if err := setCertificate(&config, s); err != nil {
+	s, config, err := planEdge(c, unit, logger)
+	if err != nil {
 		return err
 	}
-	if config.ACME != nil && config.ACME.HTTP != nil {
+	if s.HTTPListen != "" {
+		if config.ACME.HTTP, err = net.Listen("tcp", s.HTTPListen); err != nil {
+			return fmt.Errorf("edge: cannot answer the authority: %w%s", err, portHint(err))
+		}
 		defer config.ACME.HTTP.Close()
 	}
 	listener, err := listenStream(unit, s.Listen)
@@ -165,7 +140,42 @@ func runEdge(c *cli.Context) error {
 	}
 	defer e.Close()
 	logger.Info("edge serves", "callbacks", listener.Addr().String(), "sidecars", conn.LocalAddr().String(), "data", s.Data)
-	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: e.Commits, Answers: e.Answers}, e.Run))
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: e.Commits, Answers: e.Answers}, logger, func() error { return checkEdge(c, slog.New(slog.DiscardHandler)) }, e.Run))
+}
+
+// planEdge is what file, environment and flags say together, without doing any of it.
+func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edgeSettings, config edge.Config, err error) {
+	if s, err = edgeConfig(c); err != nil {
+		return s, config, err
+	}
+	over(c, "listen", &s.Listen)
+	over(c, "tunnel-listen", &s.TunnelListen)
+	if l := unit.Stream(); l != nil {
+		s.Listen = l.Addr().String()
+	}
+	over(c, "public-url", &s.PublicURL)
+	over(c, "certificate-file", &s.CertificateFile)
+	over(c, "key-file", &s.KeyFile)
+	overBool(c, "plain-http", &s.PlainHTTP)
+	overACME(c, &s)
+	overSource(c, &s)
+	overLimits(c, &s)
+	if s.TunnelListen == "" {
+		s.TunnelListen = s.Listen
+	}
+	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
+		return s, config, errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
+	}
+	limits, err := s.limits()
+	if err != nil {
+		return s, config, err
+	}
+	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Logger: logger}
+	if err := setSource(&config, s, logger); err != nil {
+		return s, config, err
+	}
+	warnOfWords(logger, s.PublicURL)
+	return s, config, setCertificate(&config, s)
 }
 
 // warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.

@@ -84,13 +84,6 @@ func setACME(config *edge.Config, s edgeSettings) error {
 			return fmt.Errorf("edge: --acme-ca-file: %s holds no certificate", s.ACMECAFile)
 		}
 	}
-	if s.HTTPListen != "" {
-		l, err := net.Listen("tcp", s.HTTPListen)
-		if err != nil {
-			return fmt.Errorf("edge: cannot answer the authority: %w%s", err, portHint(err))
-		}
-		a.HTTP = l
-	}
 	config.ACME = a
 	return nil
 }

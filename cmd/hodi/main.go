@@ -18,7 +18,9 @@ import (
 
 func main() {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // a terminal that is closed ends what runs in it, cleanly; under nohup it does not
+	// A terminal that is closed ends what runs in it, cleanly; under nohup it does not. A daemon without one is asked by it to
+	// look at its settings: runUnit.
+	if !signal.Ignored(syscall.SIGHUP) && hasTerminal() {
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -45,6 +47,15 @@ type exitError struct {
 }
 
 func (e *exitError) Unwrap() error { return e.error }
+
+// hasTerminal reports whether a terminal controls this process.
+func hasTerminal() bool {
+	f, err := os.Open("/dev/tty")
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
 
 // errSaid ends the process with 1 where all that there is to say was said.
 var errSaid = errors.New("all was said")

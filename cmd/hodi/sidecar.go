@@ -13,39 +13,40 @@ import (
 
 func sidecarCommand() *cli.Command {
 	data := &cli.StringFlag{Name: "data", Usage: "keep state in `DIR`; if not given, /var/lib/hodi/sidecar/default for root, else your state folder", EnvVars: []string{"HODI_SIDECAR_DATA"}}
+	flags := append([]cli.Flag{
+		data,
+		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
+		&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT` (UDP; TCP where that is blocked), if not where the join code said", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
+		&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked; --edge's if not given", EnvVars: []string{"HODI_SIDECAR_EDGE_WEBSOCKET"}},
+		&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
+		&cli.DurationFlag{Name: "canary", Usage: "have the edge send something every `DURATION` that both disks have to store, to know that callbacks get through; 30s if not given, 2m where --metered", EnvVars: []string{"HODI_SIDECAR_CANARY"}},
+		&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
+		&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
+		&cli.StringSliceFlag{Name: "host", Usage: "answer to `NAME` besides localhost and the names of --origin and --public-url (again for more)", EnvVars: []string{"HODI_SIDECAR_HOSTS"}},
+		&cli.StringFlag{Name: "certificate-file", Usage: "serve --listen over TLS with the certificate chain in `FILE` (PEM), read again when it changes", EnvVars: []string{"HODI_SIDECAR_CERTIFICATE_FILE"}},
+		&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_SIDECAR_KEY_FILE"}},
+		&cli.BoolFlag{Name: "insecure-listen", Usage: "let other machines reach --listen without TLS: a proxy has the certificate, or nobody else is on that network", EnvVars: []string{"HODI_SIDECAR_INSECURE_LISTEN"}},
+		&cli.IntFlag{Name: "prompts-per-phone", Value: 6, Usage: "send at most `N` prompts an hour to one phone that are not paid; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE"}},
+		&cli.IntFlag{Name: "prompts-per-phone-day", Value: 20, Usage: "and at most `N` a day", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE_DAY"}},
+		&cli.IntFlag{Name: "prompts-per-session", Value: 10, Usage: "and at most `N` an hour from one session, to whatever phones", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_SESSION"}},
+		&cli.IntFlag{Name: "prompts-per-till", Value: 12, Usage: "and at most `N` a minute from one till, paid or not; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL"}},
+		&cli.IntFlag{Name: "prompts-per-till-hour", Value: 120, Usage: "and at most `N` an hour", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL_HOUR"}},
+		&cli.DurationFlag{Name: "retain-bodies", Value: 90 * 24 * time.Hour, Usage: "keep what callbacks said, numbers and names included, for `TIME`; -1s for ever", EnvVars: []string{"HODI_SIDECAR_RETAIN_BODIES"}},
+		&cli.DurationFlag{Name: "retain-payments", Usage: "keep payments for `TIME`, 720h at least; for ever if not given", EnvVars: []string{"HODI_SIDECAR_RETAIN_PAYMENTS"}},
+		&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
+		&cli.StringFlag{Name: "public-url", Usage: "be known to others as `URL`, like https://pay.example.co.ke; what --listen says if not given", EnvVars: []string{"HODI_SIDECAR_PUBLIC_URL"}},
+		&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
+		&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_UNKNOWN_AFTER"}},
+		&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
+		&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
+		debugFlag(),
+	}, forwardFlags()...)
 	return &cli.Command{
-		Name:  "sidecar",
-		Usage: "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
-		Flags: append([]cli.Flag{
-			data,
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8787", Usage: "serve the app and the pages on `ADDRESS`", EnvVars: []string{"HODI_SIDECAR_LISTEN"}},
-			&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT` (UDP; TCP where that is blocked), if not where the join code said", EnvVars: []string{"HODI_SIDECAR_EDGE"}},
-			&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked; --edge's if not given", EnvVars: []string{"HODI_SIDECAR_EDGE_WEBSOCKET"}},
-			&cli.BoolFlag{Name: "metered", Usage: "spare the bytes of the link to the edge, for an uplink that is paid by the megabyte", EnvVars: []string{"HODI_SIDECAR_METERED"}},
-			&cli.DurationFlag{Name: "canary", Usage: "have the edge send something every `DURATION` that both disks have to store, to know that callbacks get through; 30s if not given, 2m where --metered", EnvVars: []string{"HODI_SIDECAR_CANARY"}},
-			&cli.StringFlag{Name: "daraja-url", Usage: "ask `URL` in place of Safaricom's own hosts (a sandbox)", EnvVars: []string{"HODI_SIDECAR_DARAJA_URL"}},
-			&cli.StringSliceFlag{Name: "origin", Usage: "let pages of `ORIGIN` read sessions (again for more)", EnvVars: []string{"HODI_SIDECAR_ORIGINS"}},
-			&cli.StringSliceFlag{Name: "host", Usage: "answer to `NAME` besides localhost and the names of --origin and --public-url (again for more)", EnvVars: []string{"HODI_SIDECAR_HOSTS"}},
-			&cli.StringFlag{Name: "certificate-file", Usage: "serve --listen over TLS with the certificate chain in `FILE` (PEM), read again when it changes", EnvVars: []string{"HODI_SIDECAR_CERTIFICATE_FILE"}},
-			&cli.StringFlag{Name: "key-file", Usage: "and with its private key in `FILE` (PEM)", EnvVars: []string{"HODI_SIDECAR_KEY_FILE"}},
-			&cli.BoolFlag{Name: "insecure-listen", Usage: "let other machines reach --listen without TLS: a proxy has the certificate, or nobody else is on that network", EnvVars: []string{"HODI_SIDECAR_INSECURE_LISTEN"}},
-			&cli.IntFlag{Name: "prompts-per-phone", Value: 6, Usage: "send at most `N` prompts an hour to one phone that are not paid; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE"}},
-			&cli.IntFlag{Name: "prompts-per-phone-day", Value: 20, Usage: "and at most `N` a day", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_PHONE_DAY"}},
-			&cli.IntFlag{Name: "prompts-per-session", Value: 10, Usage: "and at most `N` an hour from one session, to whatever phones", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_SESSION"}},
-			&cli.IntFlag{Name: "prompts-per-till", Value: 12, Usage: "and at most `N` a minute from one till, paid or not; -1 for no limit", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL"}},
-			&cli.IntFlag{Name: "prompts-per-till-hour", Value: 120, Usage: "and at most `N` an hour", EnvVars: []string{"HODI_SIDECAR_PROMPTS_PER_TILL_HOUR"}},
-			&cli.DurationFlag{Name: "retain-bodies", Value: 90 * 24 * time.Hour, Usage: "keep what callbacks said, numbers and names included, for `TIME`; -1s for ever", EnvVars: []string{"HODI_SIDECAR_RETAIN_BODIES"}},
-			&cli.DurationFlag{Name: "retain-payments", Usage: "keep payments for `TIME`, 720h at least; for ever if not given", EnvVars: []string{"HODI_SIDECAR_RETAIN_PAYMENTS"}},
-			&cli.BoolFlag{Name: "accept-callbacks", Usage: "take callbacks on POST /c/KEY/REF too: Safaricom reaches this sidecar by itself, at --public-url", EnvVars: []string{"HODI_SIDECAR_ACCEPT_CALLBACKS"}},
-			&cli.StringFlag{Name: "public-url", Usage: "be known to others as `URL`, like https://pay.example.co.ke; what --listen says if not given", EnvVars: []string{"HODI_SIDECAR_PUBLIC_URL"}},
-			&cli.BoolFlag{Name: "dev", Usage: "for development on loopback: any session id, no key, the webhook route", EnvVars: []string{"HODI_SIDECAR_DEV"}},
-			&cli.DurationFlag{Name: "unknown-after", Value: 90 * time.Second, Usage: "say UNKNOWN after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_UNKNOWN_AFTER"}},
-			&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
-			&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
-			debugFlag(),
-		}, forwardFlags()...),
+		Name:        "sidecar",
+		Usage:       "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
+		Flags:       flags,
 		Action:      runSidecar,
-		Subcommands: append(backupCommands("sidecar", []cli.Flag{data}, backupSidecar, restoreSidecar), refKeyCommand(data)),
+		Subcommands: append(backupCommands("sidecar", []cli.Flag{data}, backupSidecar, restoreSidecar), refKeyCommand(data), checkCommand("sidecar", flags, checkSidecar)),
 	}
 }
 
@@ -72,13 +73,47 @@ func runSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	settings, folder, err := loadFile(c, "sidecar")
+	logger, err := newLogger(c, slog.LevelInfo)
 	if err != nil {
 		return err
 	}
-	s, err := sidecarState(c, settings.Sidecar)
+	stopDebug, err := serveDebug(c, logger)
 	if err != nil {
 		return err
+	}
+	defer stopDebug()
+	s, config, err := planSidecar(c, unit, logger)
+	if err != nil {
+		return err
+	}
+	listener, err := listenStream(unit, s.Listen)
+	if err != nil {
+		return fmt.Errorf("sidecar: cannot serve the app: %w", err)
+	}
+	defer listener.Close()
+
+	config.Listener = listener
+	d, err := sidecar.Open(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	scheme := "http://"
+	if s.CertificateFile != "" {
+		scheme = "https://"
+	}
+	logger.Info("sidecar serves", "url", scheme+listener.Addr().String(), "data", s.Data)
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, logger, func() error { return checkSidecar(c, slog.New(slog.DiscardHandler)) }, d.Run))
+}
+
+// planSidecar is what file, environment and flags say together, without doing any of it.
+func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s sidecarSettings, config sidecar.Config, err error) {
+	settings, folder, err := loadFile(c, "sidecar")
+	if err != nil {
+		return s, config, err
+	}
+	if s, err = sidecarState(c, settings.Sidecar); err != nil {
+		return s, config, err
 	}
 	over(c, "listen", &s.Listen)
 	if l := unit.Stream(); l != nil {
@@ -115,28 +150,24 @@ func runSidecar(c *cli.Context) error {
 		}
 	}
 	if !isLoopback(s.Listen) && s.CertificateFile == "" && !s.InsecureListen {
-		return fmt.Errorf("sidecar: %s can be reached from other machines: give --certificate-file and --key-file, or --insecure-listen where a proxy has the certificate or nobody else is on that network", s.Listen)
+		return s, config, fmt.Errorf("sidecar: %s can be reached from other machines: give --certificate-file and --key-file, or --insecure-listen where a proxy has the certificate or nobody else is on that network", s.Listen)
 	}
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
 	if err := overForward(c, folder, &s); err != nil {
-		return err
+		return s, config, err
 	}
 	if !sidecar.HasJoined(s.Data) && s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
-		return errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
+		return s, config, errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
 	}
 	codes, err := shortcodes(settings.Shortcode, folder)
 	if err != nil {
-		return err
+		return s, config, err
 	}
 	limits, err := queryAbove(settings.Shortcode)
 	if err != nil {
-		return err
-	}
-	logger, err := newLogger(c, slog.LevelInfo)
-	if err != nil {
-		return err
+		return s, config, err
 	}
 	if len(codes) == 0 {
 		logger.Warn("no [shortcode.NAME] is configured: this sidecar follows payments but cannot ask for one")
@@ -144,19 +175,8 @@ func runSidecar(c *cli.Context) error {
 	if s.AcceptCallbacks {
 		warnOfWords(logger, s.PublicURL)
 	}
-	stopDebug, err := serveDebug(c, logger)
-	if err != nil {
-		return err
-	}
-	defer stopDebug()
-	listener, err := listenStream(unit, s.Listen)
-	if err != nil {
-		return fmt.Errorf("sidecar: cannot serve the app: %w", err)
-	}
-	defer listener.Close()
-
-	d, err := sidecar.Open(c.Context, sidecar.Config{
-		Dir: s.Data, Listener: listener, Dev: s.Dev,
+	return s, sidecar.Config{
+		Dir: s.Data, Dev: s.Dev,
 		Edge: s.Edge, WebSocket: s.EdgeWebSocket, Metered: s.Metered, Canary: time.Duration(s.Canary), Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
 		KeepBodies: time.Duration(s.RetainBodies), KeepPayments: time.Duration(s.RetainPayments),
@@ -167,15 +187,5 @@ func runSidecar(c *cli.Context) error {
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Forward: s.Forward, ForwardSecretFile: s.ForwardSecretFile, ForwardAtOnce: s.ForwardAtOnce, ForwardInsecure: s.ForwardInsecure,
 		Logger: logger,
-	})
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	scheme := "http://"
-	if s.CertificateFile != "" {
-		scheme = "https://"
-	}
-	logger.Info("sidecar serves", "url", scheme+listener.Addr().String(), "data", s.Data)
-	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, d.Run))
+	}, nil
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 
@@ -46,11 +49,32 @@ func portHint(err error) string {
 	return ""
 }
 
-// runUnit runs a daemon, and meanwhile keeps systemd informed.
-func runUnit(ctx context.Context, unit *systemd.Service, pulse systemd.Pulse, run func(context.Context) error) error {
+// runUnit runs a daemon, and meanwhile keeps systemd informed, and looks at the settings when it is asked to (SIGHUP). Nothing
+// that runs changes by that: certificates are taken by themselves when they change, and for all else there is the restart,
+// which refuses nobody where systemd holds the ports. What is wrong with the settings is said before that.
+func runUnit(ctx context.Context, unit *systemd.Service, pulse systemd.Pulse, logger *slog.Logger, check func() error, run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { unit.Watch(ctx, pulse) })
+	if !signal.Ignored(syscall.SIGHUP) && !hasTerminal() {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGHUP)
+		defer signal.Stop(asked)
+		watch.Go(func() {
+			for {
+				select {
+				case <-asked:
+				case <-ctx.Done():
+					return
+				}
+				if err := unit.Reload(check); err != nil {
+					logger.Error("the settings on disk are not good: those in use stay, and the next start would fail", "err", err)
+				} else {
+					logger.Info("the settings on disk are good: what was changed in them is taken at the next start")
+				}
+			}
+		})
+	}
 	defer watch.Wait()
 	defer cancel()
 	return run(ctx)

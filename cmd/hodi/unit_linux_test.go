@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hodihq/hodi/internal/loopback"
@@ -97,6 +98,7 @@ func (m *manager) start(dir string, args ...string) *daemon {
 	m.mu.Unlock()
 	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec hodi "$@"`, "hodi", "--log-format", "json"}, args...)...)
 	cmd.ExtraFiles = m.files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+m.socket, "WATCHDOG_USEC=30000000")
 	if len(m.files) > 0 {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(m.files)))
@@ -182,12 +184,26 @@ func TestAnUpgradeRefusesNobodyAndLosesNothing(t *testing.T) {
 func TestASidecarUnderSystemdIsReadyWithoutItsEdgeAndTakesThePortItIsGiven(t *testing.T) {
 	m := newManager(t)
 	port, _ := m.hold("127.0.0.1:0", "")
-	d := m.start(t.TempDir(), "sidecar", "--dev", "--data", "sidecar")
+	dir := t.TempDir()
+	d := m.start(dir, "sidecar", "--dev", "--data", "sidecar")
 	if url := d.says("url"); url != "http://"+port {
 		t.Errorf("it serves %s, and systemd holds %s", url, port)
 	}
 	m.hears("WATCHDOG=1")
 	m.hears("STATUS=Serves.")
+
+	// Asked to look at its settings, it says what is wrong with them, and goes on.
+	if err := os.WriteFile(filepath.Join(dir, "hodi.toml"), []byte("[sidecar]\nlisten = \"nowhere\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("RELOADING=1\nMONOTONIC_USEC=")
+	m.hears("STATUS=Serves. The settings on disk are not good: ")
+	if status, _ := call(t, "GET", "http://"+port+"/healthz", nil); status != 200 {
+		t.Errorf("it answers %d", status)
+	}
 	d.end()
 	m.hears("STOPPING=1")
 }

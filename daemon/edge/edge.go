@@ -156,6 +156,14 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 	return e, nil
 }
 
+// Check says what is wrong with c, as far as that can be said without the state and the ports.
+func Check(c Config) error {
+	if _, err := newSources(c.Source, c.Ranges, c.Proxies); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	return nil
+}
+
 // Run serves until ctx is done, and then takes nothing new and finishes what is in flight. It returns nil then; before
 // that, only when a port fails, or the database turns out to be damaged: the next Open salvages what is left of it.
 func (e *Edge) Run(ctx context.Context) error {

@@ -219,6 +219,15 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	return s, nil
 }
 
+// Check says what is wrong with config, as far as that can be said without the state. Of Listener it asks the address alone.
+func Check(config Config) error {
+	s := &Sidecar{config: config, log: slog.New(slog.DiscardHandler), clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}}
+	if err := s.configure(); err != nil {
+		return fmt.Errorf("sidecar: %w", err)
+	}
+	return nil
+}
+
 // configure checks what can be checked without the disk.
 func (s *Sidecar) configure() error {
 	c := s.config
