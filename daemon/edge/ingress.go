@@ -130,7 +130,7 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		if errors.Is(err, journal.ErrFull) {
 			after, why = retryFull, "the endpoint is full"
 		}
-		in.log.Error("callback not stored", "endpoint", to.endpoint, "remote", remote, "err", err)
+		in.clerk.fail("callback not stored", to.endpoint, remote, "err", err)
 		w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
 		refuse(w, http.StatusServiceUnavailable, why)
 		return

@@ -137,6 +137,9 @@ func TestADiskThatCannotStoreIsNeverA200AndRecovers(t *testing.T) {
 	}
 	w.wantPost(other.CallbackURL, "{}", 200)
 	w.stop()
+	if n := strings.Count(w.log.String(), "callback not stored"); n < 1 || n > 8 { // and not one for each, which are 15 or so
+		t.Errorf("the log tells of it in %d lines", n)
+	}
 
 	w = start(t, edge.Config{})
 	var full atomic.Bool

@@ -3,10 +3,12 @@ package sidecar_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -198,6 +200,40 @@ func TestABrokenKeyIsNotReplaced(t *testing.T) {
 	_, err := sidecar.Open(t.Context(), sidecar.Config{Dir: dir, Dev: true, Listener: newPipeListener()})
 	if err == nil || !strings.Contains(err.Error(), "callback.key") || strings.Contains(err.Error(), "garbage") {
 		t.Errorf("it was told: %v", err)
+	}
+}
+
+func TestKeysThatOthersCouldReadAreClosedToThemAndSaidToBeKnown(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such bits")
+	}
+	dir := t.TempDir()
+	keys := []string{"callback.key", "api.key", "inbox.key"}
+	for start := range 3 {
+		log := new(lines)
+		s, err := sidecar.Open(t.Context(), sidecar.Config{Dir: dir, Dev: true, Listener: newPipeListener(), Logger: slog.New(slog.NewTextHandler(log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			path := filepath.Join(dir, key)
+			if told := strings.Contains(log.String(), path); told != (start == 1) {
+				t.Errorf("start %d: the log tells of %s: %v\n%s", start, key, told, log)
+			}
+			info, err := os.Stat(path)
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("start %d: %s is %v, %v", start, key, info.Mode(), err)
+			}
+			if start > 0 {
+				continue
+			}
+			if err := os.Chmod(path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

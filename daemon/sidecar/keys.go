@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,9 +63,9 @@ func hasKey(dir string) (bool, error) {
 
 // loadKey reads a key of n random bytes, in hex; it is made when it is missing. A key that cannot be read is never
 // replaced: an app would be locked out, and Safaricom be answered 404.
-func loadKey(dir, name string, n int) ([]byte, error) {
+func loadKey(dir, name string, n int, log *slog.Logger) ([]byte, error) {
 	path := filepath.Join(dir, name)
-	text, err := readSecret(path)
+	text, err := readSecret(path, log)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKey(path, n)
 	}

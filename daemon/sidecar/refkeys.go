@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/daemon/secret"
 	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -38,9 +40,9 @@ type refKey struct {
 const refKeySize = 32
 
 // loadRefKeys reads them. The first is made when there is none.
-func loadRefKeys(dir string) ([]refKey, error) {
+func loadRefKeys(dir string, log *slog.Logger) ([]refKey, error) {
 	path := filepath.Join(dir, callbackKey)
-	text, err := readSecret(path)
+	text, err := readSecret(path, log)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err := makeKey(path, refKeySize)
 		return []refKey{{name: "key-1", key: key}}, err
@@ -176,8 +178,9 @@ func (s *Sidecar) changeRefKeys(r *http.Request, keys []refKey, act, name string
 	return nil
 }
 
-// readSecret reads a file that others may not, and sees to that.
-func readSecret(path string) (string, error) {
+// readSecret reads a key of ours. One that others can read is closed to them, and said to be known to whoever has looked: the
+// shop goes on, because a key that is not used locks out the app, and every callback that is on its way.
+func readSecret(path string, log *slog.Logger) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -186,10 +189,12 @@ func readSecret(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if secret.Check(path, info) != nil {
 		if err := os.Chmod(path, 0o600); err != nil {
 			return "", fmt.Errorf("%s can be read by others: %w", path, err)
 		}
+		log.Warn("others than the sidecar's user could read a key, so it may be known to them: it is closed to them now; replace it if anybody may have looked",
+			"file", path, "mode", info.Mode().Perm().String())
 	}
 	return string(text), nil
 }

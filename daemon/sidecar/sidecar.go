@@ -179,14 +179,14 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	if s.restarted, err = hasKey(config.Dir); err != nil {
 		return nil, err
 	}
-	if s.refKeys, err = loadRefKeys(config.Dir); err != nil {
+	if s.refKeys, err = loadRefKeys(config.Dir, s.log); err != nil {
 		return nil, err
 	}
-	app, err := loadKey(config.Dir, apiKey, 32)
+	app, err := loadKey(config.Dir, apiKey, 32, s.log)
 	if err != nil {
 		return nil, err
 	}
-	inbox, err := loadKey(config.Dir, inboxKey, 16)
+	inbox, err := loadKey(config.Dir, inboxKey, 16, s.log)
 	if err != nil {
 		return nil, err
 	}
