@@ -353,6 +353,24 @@ func TestABodyThatNeverEndsIsLetGoWhoeverWantsIt(t *testing.T) {
 	})
 }
 
+func TestStrangersHaveSoManyConnectionsAndNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, outside, func(c *sidecar.Config) { c.Connections = 4 })
+		for range 4 { // who say nothing
+			conn, err := s.dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		began := time.Now()
+		s.want(s.do("GET", "/payments", ""), 401, "not-authorised")
+		if waited := time.Since(began); waited < 5*time.Second {
+			t.Errorf("a fifth was answered after %v, with four there", waited)
+		}
+	})
+}
+
 func TestAWebSocketRouteAskedWithoutOneSaysSo(t *testing.T) {
 	s := open(t, false)
 	s.want(s.do("GET", "/sessions/a/websocket", ""), http.StatusUpgradeRequired, "upgrade-needed")

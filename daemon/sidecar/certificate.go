@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -8,7 +9,12 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
+
+// maxConnections are enough for 5,000 pages that wait, and some 150 MB if all were strangers'.
+const maxConnections = 8192
 
 // certificate is that of the app's port, which others renew in its files. It is looked for when somebody calls, and not more
 // often than every few seconds. While the new files are not whole (the certificate is there, and its key is not yet), the
@@ -82,11 +88,13 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.is, nil
 }
 
-// serveApp serves the app's port until it is shut.
+// serveApp serves the app's port until it is shut. Connections past their number wait in the kernel, where they cost no
+// memory of ours.
 func (s *Sidecar) serveApp(server *http.Server) error {
+	listener := netutil.LimitListener(s.config.Listener, cmp.Or(s.config.Connections, maxConnections))
 	if s.certificate == nil {
-		return server.Serve(s.config.Listener)
+		return server.Serve(listener)
 	}
 	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate.get}
-	return server.ServeTLS(s.config.Listener, "", "")
+	return server.ServeTLS(listener, "", "")
 }

@@ -68,6 +68,7 @@ type Config struct {
 	Origins         []string // origins of web pages that may call: "https://shop.example"; default: only our own
 	Hosts           []string // names that this sidecar answers to besides loopback's and those of PublicURL and Origins; default: none
 	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
+	Connections     int      // from apps, pages and tills, at a time; default: 8,192
 	PublicURL       string   // the address under which others reach this sidecar; default: http:// and the listener's
 
 	QueryAbove map[string]push.Money // by a shortcode's name: ask Daraja before a success of more than this counts; default: believe callbacks
