@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -301,6 +302,29 @@ func (w *world) admin(method, at, body string, status int, into any) string {
 		}
 	}
 	return string(b)
+}
+
+func TestAFolderThatAnybodyMayWriteToIsRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such bits")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	if _, err := edge.Open(t.Context(), edge.Config{Dir: dir, HTTP: tcp, UDP: udp}); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("it was told: %v", err)
+	}
 }
 
 func TestTheOperatorsSocket(t *testing.T) {

@@ -238,6 +238,9 @@ func (id *identity) certificate(now time.Time) (*tls.Certificate, error) {
 
 // lock keeps a second edge out of the folder.
 func lock(dir string) (*flock.Flock, error) {
+	if err := secret.CheckFolder(dir); err != nil {
+		return nil, err
+	}
 	l := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if err != nil {

@@ -37,6 +37,19 @@ func Check(path string, info fs.FileInfo) error {
 	return nil
 }
 
+// CheckFolder says whether keys may be kept in a folder. Where anybody may write, anybody may put a key in the place of ours,
+// or be there first.
+func CheckFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("anybody may write to %s, and so put keys of their own there: look at what is in it, and chmod o-w %s", dir, dir)
+	}
+	return nil
+}
+
 // isCredential reports whether systemd has put the file there for this unit alone: LoadCredential=.
 func isCredential(path string) bool {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")

@@ -33,6 +33,24 @@ func TestAFileThatOthersCanReadIsNoSecret(t *testing.T) {
 	}
 }
 
+func TestAFolderThatAnybodyMayWriteToIsNoPlaceForKeys(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such bits")
+	}
+	dir := t.TempDir()
+	for mode, ok := range map[os.FileMode]bool{0o700: true, 0o755: true, 0o775: true, 0o777: false, 0o777 | os.ModeSticky: false} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := secret.CheckFolder(dir); (err == nil) != ok || !ok && !strings.Contains(err.Error(), "chmod o-w "+dir) {
+			t.Errorf("%v: %v", mode, err)
+		}
+	}
+	if secret.CheckFolder(filepath.Join(dir, "none")) == nil {
+		t.Error("a folder that is not there is good enough")
+	}
+}
+
 func TestACredentialOfSystemdIsFoundByItsNameAndTakenAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)

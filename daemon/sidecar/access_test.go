@@ -237,6 +237,19 @@ func TestKeysThatOthersCouldReadAreClosedToThemAndSaidToBeKnown(t *testing.T) {
 	}
 }
 
+func TestAFolderThatAnybodyMayWriteToIsRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such bits")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sidecar.Open(t.Context(), sidecar.Config{Dir: dir, Dev: true, Listener: newPipeListener()}); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("it was told: %v", err)
+	}
+}
+
 func TestAConfigurationThatCannotWorkIsSaidSoAtOnce(t *testing.T) {
 	for name, c := range map[string]sidecar.Config{
 		"no listener": {Dir: t.TempDir()},

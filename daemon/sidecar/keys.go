@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/daemon/secret"
 )
 
 // The files in Dir.
@@ -35,6 +36,9 @@ func lockDir(dir string) (*flock.Flock, error) {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := secret.CheckFolder(dir); err != nil {
+		return nil, err
 	}
 	lock := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
 	switch held, err := lock.TryLock(); {
