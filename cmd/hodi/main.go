@@ -18,9 +18,7 @@ import (
 
 func main() {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	// A terminal that is closed ends what runs in it, cleanly; under nohup it does not. A daemon without one is asked by it to
-	// look at its settings: runUnit.
-	if !signal.Ignored(syscall.SIGHUP) && hasTerminal() {
+	if hangsUp() {
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -48,8 +46,12 @@ type exitError struct {
 
 func (e *exitError) Unwrap() error { return e.error }
 
-// hasTerminal reports whether a terminal controls this process.
-func hasTerminal() bool {
+// hangsUp reports whether SIGHUP means that a terminal was closed, which ends what runs in it. Under nohup it does not; and
+// a daemon of systemd's, or one without a terminal, is asked by it to look at its settings: runUnit.
+func hangsUp() bool {
+	if signal.Ignored(syscall.SIGHUP) || os.Getenv("NOTIFY_SOCKET") != "" {
+		return false
+	}
 	f, err := os.Open("/dev/tty")
 	if err == nil {
 		f.Close()

@@ -56,7 +56,7 @@ func runUnit(ctx context.Context, unit *systemd.Service, pulse systemd.Pulse, lo
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { unit.Watch(ctx, pulse) })
-	if !signal.Ignored(syscall.SIGHUP) && !hasTerminal() {
+	if !hangsUp() {
 		asked := make(chan os.Signal, 1)
 		signal.Notify(asked, syscall.SIGHUP)
 		defer signal.Stop(asked)
