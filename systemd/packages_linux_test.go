@@ -50,10 +50,22 @@ func run(t *testing.T, environment []string, name string, arguments ...string) s
 	return string(out)
 }
 
-func TestTwoBuildsOfThePackagesAreTheSame(t *testing.T) {
+func TestPackages(t *testing.T) {
 	needsPackages(t, "git")
 	commit := head(t)
-	one := built(t, commit, filepath.Join(t.TempDir(), "a"), "TZ=Africa/Nairobi", "LC_ALL=C.UTF-8")
+	dist := built(t, commit, filepath.Join(t.TempDir(), "a"), "TZ=Africa/Nairobi", "LC_ALL=C.UTF-8")
+	t.Run("two builds are the same", func(t *testing.T) {
+		t.Parallel()
+		testTwoBuilds(t, commit, dist)
+	})
+	t.Run("the deb comes and goes in a fresh Debian", func(t *testing.T) {
+		t.Parallel()
+		needsPackages(t, "debootstrap", "chroot", "dpkg-deb")
+		testFreshDebian(t, dist)
+	})
+}
+
+func testTwoBuilds(t *testing.T, commit, one string) {
 	two := built(t, commit, filepath.Join(t.TempDir(), "another-folder"), "TZ=America/Los_Angeles", "HOSTNAME=elsewhere", "USER=somebody")
 	files, err := os.ReadDir(one)
 	if err != nil {
@@ -84,8 +96,7 @@ func TestTwoBuildsOfThePackagesAreTheSame(t *testing.T) {
 	}
 }
 
-func TestThePackageComesAndGoesInAFreshDebian(t *testing.T) {
-	needsPackages(t, "git", "debootstrap", "chroot", "dpkg-deb")
+func testFreshDebian(t *testing.T, dist string) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may change its root")
 	}
@@ -100,7 +111,6 @@ func TestThePackageComesAndGoesInAFreshDebian(t *testing.T) {
 	if out, err := exec.Command("debootstrap", "--variant=minbase", release, root, site).CombinedOutput(); err != nil {
 		t.Skipf("this machine makes no fresh Debian of %s: %v\n%s", site, err, out)
 	}
-	dist := built(t, head(t), filepath.Join(t.TempDir(), "clone"))
 	debs, _ := filepath.Glob(filepath.Join(dist, "*.deb"))
 	if len(debs) != 1 {
 		t.Fatalf("there are %d packages in %s", len(debs), dist)

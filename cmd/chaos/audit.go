@@ -14,11 +14,12 @@ const (
 	callbacks = "/callbacks?limit=200&state=applied,repeated,overruled,unmatched,unparsed,recorded,held,suspect,forged"
 )
 
-// settle waits until every callback that is stored has been acknowledged, and every subscriber has been told of it.
-func settle(ctx context.Context, w *world, l *ledger) {
-	err := within(ctx, patience, "all that is stored to be delivered", func() error {
-		stored, acknowledged, err := w.delivered()
-		if err != nil {
+// settle waits until every callback that is stored has been acknowledged, and every subscriber has been told of it. It
+// returns how many are stored for each shop.
+func settle(ctx context.Context, w *world, l *ledger) (stored map[string]uint64) {
+	err := within(ctx, patience, "all that is stored to be delivered", func() (err error) {
+		var acknowledged map[string]uint64
+		if stored, acknowledged, err = w.delivered(); err != nil {
 			return err
 		}
 		for name, n := range stored {
@@ -50,15 +51,16 @@ func settle(ctx context.Context, w *world, l *ledger) {
 			l.find(unruly, "%v", err)
 		}
 	}
+	return stored
 }
 
 // examine kills and starts every sidecar once more, so that what it says comes from its disk, and compares its table
-// with the ledger.
-func examine(ctx context.Context, w *world, l *ledger) {
+// with the ledger and with how many callbacks are stored for it.
+func examine(ctx context.Context, w *world, l *ledger, stored map[string]uint64) {
 	var wg sync.WaitGroup
 	for _, s := range w.shops {
 		wg.Go(func() {
-			if err := s.examine(ctx, l.audit(s.number)); err != nil {
+			if err := s.examine(ctx, l.audit(s.number, stored[s.name])); err != nil {
 				l.find(unruly, "%s: its table cannot be read: %v", s.name, err)
 			}
 		})
@@ -108,6 +110,7 @@ func (s *shop) examine(ctx context.Context, a *audit) error {
 		}
 		after = "&after=" + page.Next
 	}
+	a.end()
 	for after := ""; ; {
 		var page struct {
 			Payments []struct {

@@ -13,6 +13,7 @@ type day struct {
 	events []event
 	filed  []filed
 	stated []statement
+	stored uint64
 	// after the third event the subscriber comes back with its cursor
 }
 
@@ -60,6 +61,7 @@ func newDay() *day {
 	tell("PAYMENT_UPDATE", "FAILED", "2001", 8, "third")
 	post(2, 2, counted, "repeated", "third") // 9: the first reason again is no news
 	d.stated = []statement{{"third", "FAILED", "2001", ""}, {"second", "SUCCESS", "0", receiptOf(1)}, {"first", "SUCCESS", "0", receiptOf(0)}}
+	d.stored = uint64(len(d.filed))
 	return d
 }
 
@@ -70,10 +72,11 @@ func (d *day) account() map[string]int {
 			d.l.tell(0, reader, e)
 		}
 	}
-	a := d.l.audit(0)
+	a := d.l.audit(0, d.stored)
 	for _, f := range d.filed {
 		a.callback(f)
 	}
+	a.end()
 	for _, s := range d.stated {
 		a.payment(s)
 	}
@@ -88,6 +91,22 @@ func TestLedgerFindsNothingWhereNothingIsWrong(t *testing.T) {
 	}
 }
 
+func TestLedgerKnowsThatSomeNumbersAreNoCallbacks(t *testing.T) {
+	d := newDay()
+	for i := range d.filed { // the journal's first was a canary
+		d.filed[i].id = cursor(journalEpoch, uint64(i+2))
+	}
+	for i, e := range d.events {
+		if e.callback != "" {
+			_, seq, _ := parseCursor(e.callback)
+			d.events[i].callback = cursor(journalEpoch, seq+1)
+		}
+	}
+	if found := d.account(); len(found) > 0 {
+		t.Errorf("it found %v", d.l.findings)
+	}
+}
+
 func TestLedgerFindsEverythingThatCanBeWrong(t *testing.T) {
 	for _, c := range []struct {
 		what string
@@ -96,6 +115,7 @@ func TestLedgerFindsEverythingThatCanBeWrong(t *testing.T) {
 	}{
 		{"an answered callback is not in the table", func(d *day) { d.filed = d.filed[:8] }, lost},
 		{"one in the middle is not in the table", func(d *day) { d.filed = append(d.filed[:2], d.filed[3:]...) }, lost},
+		{"one that was stored and never answered is not in the table", func(d *day) { d.stored++ }, lost},
 		{"a callback is in the table twice", func(d *day) {
 			d.filed = append(d.filed, d.filed[0])
 			d.filed[9].id, d.filed[9].state = cursor(journalEpoch, 10), "repeated"
