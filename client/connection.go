@@ -219,7 +219,9 @@ func (l *line) listen(alive context.Context) {
 	}
 }
 
-// end says goodbye, briefly, and waits for what the line has started.
+// end says goodbye, briefly, and waits for what the line has started. A line that is dead is cut after parting, by way of read,
+// which waits on it; where read was just handing a message on, Close may come to wait in its place, and then nothing but the
+// library's own five seconds ends that.
 func (l *line) end() {
 	close(l.done)
 	impatient := time.AfterFunc(parting, l.cut)
