@@ -1,0 +1,140 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// edgeHealth is how the edge on this machine is.
+type edgeHealth struct {
+	Data      string           `json:"data"`
+	Running   bool             `json:"running"`
+	Disk      string           `json:"disk,omitempty"`    // why nothing can be stored
+	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
+	Mishaps   []mishap         `json:"mishaps,omitempty"` // what the disk did to the journal in the last week
+	Endpoints []endpointHealth `json:"endpoints"`
+}
+
+type endpointHealth struct {
+	Name      string    `json:"name"`
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"`
+	Remote    string    `json:"remote,omitempty"`
+	Transport string    `json:"transport,omitempty"`
+	Rival     time.Time `json:"rival,omitzero"`   // when two machines were last seen to use its identity
+	LastAck   time.Time `json:"lastAck,omitzero"` // when the sidecar last acknowledged a callback or a canary
+	Deaf      bool      `json:"deaf,omitempty"`   // it is connected, and that was long ago
+	Stored    uint64    `json:"stored"`           // how many callbacks there have been
+	Delivered uint64    `json:"delivered"`        // of them the sidecar has acknowledged
+	Waiting   uint64    `json:"waiting"`
+	Held      int64     `json:"held"`           // bytes of those that wait
+	Limit     int64     `json:"limit"`          // and how many there may be
+	Lost      int       `json:"lost,omitempty"` // callbacks that the disk cannot give back
+
+	OldestWaiting   time.Time `json:"oldestWaiting,omitzero"`   // when the oldest of those came
+	CertificateEnds time.Time `json:"certificateEnds,omitzero"` // the sidecar's; zero: it has none
+}
+
+func askEdge(c *cli.Context, h *health) error {
+	settings, _, err := loadFile(c, "edge")
+	if err != nil {
+		return err
+	}
+	data := settings.Edge.Data
+	over(c, "edge-data", &data)
+	told := data != ""
+	if data == "" {
+		if data, err = stateDir("edge"); err != nil {
+			return err
+		}
+	}
+	if !told && !exists(filepath.Join(data, "edge.db")) {
+		return nil
+	}
+	h.Edge = &edgeHealth{Data: data, Endpoints: []endpointHealth{}}
+	var listed struct {
+		Endpoints []endpoint
+		Mishaps   []mishap
+		Damaged   []string
+		Disk      string
+	}
+	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
+	defer cancel()
+	if err := askAdmin(ctx, data, http.MethodGet, "/endpoints", nil, &listed); err != nil {
+		h.wrong("%v", err)
+		return nil
+	}
+	var links struct{ Links []link }
+	if err := askAdmin(ctx, data, http.MethodGet, "/links", nil, &links); err != nil {
+		return err
+	}
+	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps
+	h.mishaps(listed.Mishaps)
+	if listed.Disk != "" {
+		h.wrong("the edge cannot store, and answers 503 to Safaricom, which may not ask again: %s", listed.Disk)
+	}
+	if len(listed.Damaged) > 0 {
+		h.asides("edge", data, listed.Damaged)
+	}
+	for _, e := range listed.Endpoints {
+		n := endpointHealth{Name: e.Name, Stored: e.Stored, Delivered: e.Delivered, Waiting: e.Stored - min(e.Delivered, e.Stored), Held: e.Held, Limit: e.Limit, Lost: e.Lost}
+		n.OldestWaiting, n.CertificateEnds = e.OldestUndelivered, e.Expires
+		if e.Revoked.IsZero() {
+			h.ending("the sidecar of endpoint "+e.Name, e.Expires, time.Now())
+		}
+		if e.Held > e.Limit/2 {
+			h.wrong("endpoint %s holds %s that its sidecar has not fetched, and may hold %s: past that its callbacks are answered 503", e.Name, bytesText(e.Held), bytesText(e.Limit))
+		}
+		if e.Lost > 0 {
+			h.wrong("the disk has lost %d callbacks of endpoint %s, and its sidecar was told: replace the disk", e.Lost, e.Name)
+		}
+		for _, l := range links.Links {
+			if l.Endpoint != e.Name {
+				continue
+			}
+			n.Connected, n.Since, n.Remote, n.Transport = true, l.Since, l.Remote, l.Transport
+			if n.LastAck, n.Deaf = l.LastAck, l.deaf(); n.Deaf {
+				h.wrong("the sidecar of endpoint %s is connected, and callbacks are not known to get through to it: hodi status there says more", e.Name)
+			}
+			if l.rival() {
+				n.Rival = l.Rival
+				h.wrong("two machines use the identity of endpoint %s, and take the link from each other: end the sidecar on one of them", e.Name)
+			}
+		}
+		h.Edge.Endpoints = append(h.Edge.Endpoints, n)
+	}
+	return nil
+}
+
+func (p *edgeHealth) write(w io.Writer, now time.Time) {
+	if !p.Running {
+		item(w, "runs", "no")
+		item(w, "data", p.Data)
+		return
+	}
+	item(w, "runs", "on "+p.Data)
+	if len(p.Endpoints) == 0 {
+		item(w, "endpoints", "none yet: hodi edge invite SHOP makes one")
+	}
+	for _, e := range p.Endpoints {
+		text := "away"
+		if e.Connected {
+			text = fmt.Sprintf("connected for %s, over %s", ago(now.Sub(e.Since)), cmp.Or(map[string]string{"quic": "QUIC", "websocket": "WebSocket"}[e.Transport], e.Transport))
+		}
+		if !e.Rival.IsZero() {
+			text = "two machines use one identity; " + text
+		}
+		text = fmt.Sprintf("%s; %s stored, %s to be delivered", text, grouped(e.Stored), grouped(e.Waiting))
+		if e.Waiting > 0 && !e.OldestWaiting.IsZero() {
+			text += ", the oldest for " + ago(now.Sub(e.OldestWaiting))
+		}
+		item(w, e.Name, text)
+	}
+}
