@@ -113,7 +113,7 @@ func (f *Forwarder) weigh(o *outcome, response *http.Response, now time.Time) {
 	o.item.away = !asked && (o.Status == http.StatusBadGateway || o.Status == http.StatusServiceUnavailable || o.Status == http.StatusGatewayTimeout)
 	if asked && o.State == correlate.AppWaiting {
 		o.Due = now.Add(wait)
-		if end := o.First.Add(f.config.GiveUpAfter); o.Due.After(end) {
+		if end := f.end(o.First); o.Due.After(end) {
 			o.Due = end
 		}
 	}
@@ -123,7 +123,7 @@ func (f *Forwarder) weigh(o *outcome, response *http.Response, now time.Time) {
 func (f *Forwarder) later(o *outcome, why string) {
 	now := time.Now()
 	o.State, o.Error = correlate.AppWaiting, why
-	end := o.First.Add(f.config.GiveUpAfter)
+	end := f.end(o.First)
 	switch {
 	case !now.Before(end):
 		o.State, o.Due = correlate.AppDead, time.Time{}
@@ -132,6 +132,14 @@ func (f *Forwarder) later(o *outcome, why string) {
 			o.Due = end
 		}
 	}
+}
+
+// end is until when a callback is tried that was first tried at a time. While nothing was sent its time did not go by.
+func (f *Forwarder) end(first time.Time) time.Time {
+	if resumed := time.UnixMilli(f.resumed.Load()); resumed.After(first) {
+		first = resumed
+	}
+	return first.Add(f.config.GiveUpAfter)
 }
 
 // reason is why there is no answer, without the address, which may hold what is nobody's business.

@@ -34,7 +34,8 @@ type Config struct {
 	AtOnce int
 	// Timeout is how long the app may take to answer. Default: 20 s.
 	Timeout time.Duration
-	// GiveUpAfter is how long a callback is tried from its first attempt on. Default: three days.
+	// GiveUpAfter is how long a callback is tried, from its first attempt on or, if it had to wait through a pause, from the end
+	// of that. Default: three days.
 	GiveUpAfter time.Duration
 	// Transport carries the requests. Default: one that follows nobody's proxy settings and checks certificates.
 	Transport http.RoundTripper
@@ -58,6 +59,7 @@ type Forwarder struct {
 	changed chan struct{} // somebody has paused it, or resumed
 	handled atomic.Int64  // when the app last took one, in Unix milliseconds
 	status  atomic.Int64  // and its last answer; 0: none
+	resumed atomic.Int64  // when forwarding was last resumed, in Unix milliseconds
 }
 
 // New checks what can be checked. It starts nothing.
@@ -197,12 +199,19 @@ func (l *loop) failed(what string, err error) {
 }
 
 // look asks whether an operator, or the app, has paused it. If not, whoever waits is tried now.
-func (l *loop) look(ctx context.Context) (err error) {
-	if l.paused, err = l.config.Table.Paused(ctx); err == nil && !l.paused {
+func (l *loop) look(ctx context.Context) error {
+	paused, resumed, err := l.config.Table.Paused(ctx)
+	if err != nil {
+		return err
+	}
+	if !resumed.IsZero() {
+		l.resumed.Store(resumed.UnixMilli())
+	}
+	if l.paused = paused; !paused {
 		l.until = time.Time{}
 		l.queue.wake(time.Now(), func(*item) bool { return true })
 	}
-	return err
+	return nil
 }
 
 // read takes up what has come, as far as there is room.

@@ -53,13 +53,14 @@ func (t *Table) Forwarding(ctx context.Context) (Forwarding, error) {
 	return f, nil
 }
 
-// Paused reports whether forwarding is paused.
-func (t *Table) Paused(ctx context.Context) (paused bool, err error) {
-	err = t.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM forwarder WHERE paused <> 0)").Scan(&paused)
-	if err != nil {
-		return false, fmt.Errorf("correlate: forwarding: %w", err)
+// Paused reports whether forwarding is paused, and when it was last resumed: zero if never.
+func (t *Table) Paused(ctx context.Context) (paused bool, resumed time.Time, err error) {
+	var at int64
+	err = t.read.QueryRowContext(ctx, "SELECT paused <> 0, resumed FROM forwarder").Scan(&paused, &at)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, time.Time{}, fmt.Errorf("correlate: forwarding: %w", err)
 	}
-	return paused, nil
+	return paused, instant(at), nil
 }
 
 // PauseForwarding has nothing given to the app until ResumeForwarding. What is paused already stays paused for its first reason.
@@ -69,7 +70,7 @@ func (t *Table) PauseForwarding(ctx context.Context, who, why string) error {
 
 // ResumeForwarding goes on, and tries at once what waits for its next attempt.
 func (t *Table) ResumeForwarding(ctx context.Context, who string) error {
-	return t.pause(ctx, "resume", who, "", "UPDATE forwarder SET paused = 0, why = '' WHERE paused <> 0", func(*tx) []any { return nil })
+	return t.pause(ctx, "resume", who, "", "UPDATE forwarder SET paused = 0, why = '', resumed = ? WHERE paused <> 0", func(x *tx) []any { return []any{millis(x.now)} })
 }
 
 func (t *Table) pause(ctx context.Context, verb, who, why, update string, args func(*tx) []any) error {

@@ -223,6 +223,10 @@ var schema = [...]string{
 		why       TEXT    NOT NULL             -- the last of them
 	) STRICT, WITHOUT ROWID;
 	`,
+	// 9: from when on an app that was paused has its three days for what waited.
+	`
+	ALTER TABLE forwarder ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0; -- last
+	`,
 }
 
 // migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.
