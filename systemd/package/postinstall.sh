@@ -18,5 +18,6 @@ fi
 # What runs goes on with the new binary. Sockets that systemd holds keep those who come meanwhile waiting, and refuse nobody.
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart hodi-edge.service hodi-sidecar.service 'hodi-sidecar@*.service'
+	systemctl try-restart hodi-edge.service hodi-sidecar.service 'hodi-sidecar@*.service' ||
+		echo "hodi: installed, but not all that ran is up again: systemctl status 'hodi-*' says why"
 fi
