@@ -70,6 +70,9 @@ type Client struct {
 	outlook outlook
 
 	pace pace // of a metered link
+
+	tally tally
+	bill  *tally // where another Client's is to be counted too; nil: tally
 }
 
 // What may carry a link.
@@ -94,6 +97,7 @@ type Status struct {
 	Rival     time.Time     // when another machine last took the link from us; zero: never
 	Canary    time.Duration // how often the edge sends canaries; 0: it does not
 	Delivered time.Time     // when the Sink last committed what came, a canary or a callback; zero: never since Run began
+	Traffic   Traffic       // what it has cost
 }
 
 // Run keeps a link to the edge until ctx ends; then it finishes the batch in hand and returns nil. It returns an error
@@ -197,6 +201,7 @@ func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.status
+	s.Traffic = c.ledger().traffic()
 	// A clock may be set while a link lives. The monotonic one goes on evenly: a machine that slept has another link.
 	if s.Connected {
 		wall := time.Now().Round(0)

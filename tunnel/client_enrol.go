@@ -41,7 +41,7 @@ func (c *Client) Renew(ctx context.Context, renew *wire.Renew) (*wire.Issued, er
 func (c *Client) asker() *Client {
 	return &Client{
 		Edge: c.Edge, WebSocket: c.WebSocket, TLS: c.TLS, Listen: c.Listen, Dial: c.Dial, Proxy: c.Proxy, Resolve: c.Resolve, Route: c.Route,
-		Logger: c.Logger, wall: c.wall,
+		Logger: c.Logger, wall: c.wall, bill: c.ledger(),
 	}
 }
 

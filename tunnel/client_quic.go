@@ -31,9 +31,10 @@ func (c *Client) tryQUIC(ctx context.Context, v *voice, within time.Duration) (_
 		return nil, fmt.Errorf("tunnel: dial %s: %w", c.Edge, err)
 	}
 	if to, ok := addr.(*net.UDPAddr); ok && c.Listen == nil {
+		c.ledger().count(0, 1+header(to))
 		defer scout(to, func(err error) { cancel(fmt.Errorf("%w: %w", errRefused, err)) })()
 	}
-	tr := &quic.Transport{Conn: withEar(socket, v)}
+	tr := &quic.Transport{Conn: withEar(socket, v, c.ledger())}
 	release := func() {
 		tr.Close()
 		socket.Close()
@@ -127,50 +128,91 @@ func resolveUDP(ctx context.Context, hostport string) (net.Addr, error) {
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: n, Zone: ip.Zone()}, nil
 }
 
-// withEar is the same socket, and says so as soon as a packet comes in. A UDP socket stays one that quic-go can read
-// and write in batches.
-func withEar(pc net.PacketConn, v *voice) net.PacketConn {
+// withEar is the same socket, says so as soon as a packet comes in, and counts what goes both ways. A UDP socket stays
+// one that quic-go can read and write in batches.
+func withEar(pc net.PacketConn, v *voice, bill *tally) net.PacketConn {
 	if udp, ok := pc.(*net.UDPConn); ok {
-		return &udpEar{UDPConn: udp, batch: ipv4.NewPacketConn(udp), voice: v}
+		return &udpEar{UDPConn: udp, batch: ipv4.NewPacketConn(udp), voice: v, bill: bill}
 	}
-	return &ear{PacketConn: pc, voice: v}
+	return &ear{PacketConn: pc, voice: v, bill: bill}
 }
 
 type udpEar struct {
 	*net.UDPConn
 	batch *ipv4.PacketConn // for IPv6 just as well
 	voice *voice
+	bill  *tally
 }
 
 func (e *udpEar) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	n, err := e.batch.ReadBatch(ms, flags)
 	if err == nil && n > 0 {
 		note(e.voice, ms[0].Buffers[0][:ms[0].N], nil)
+		size := 0
+		for _, m := range ms[:n] {
+			size += m.N + header(m.Addr)
+		}
+		e.bill.count(size, 0)
 	}
 	return n, err
 }
 
 func (e *udpEar) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	n, oobn, flags, addr, err = e.UDPConn.ReadMsgUDP(b, oob)
-	note(e.voice, b[:n], err)
+	e.heard(b[:n], addr, err)
 	return n, oobn, flags, addr, err
 }
 
 func (e *udpEar) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.UDPConn.ReadFrom(b)
-	note(e.voice, b[:n], err)
+	e.heard(b[:n], addr, err)
 	return n, addr, err
+}
+
+func (e *udpEar) heard(packet []byte, from net.Addr, err error) {
+	note(e.voice, packet, err)
+	if err == nil {
+		e.bill.count(len(packet)+header(from), 0)
+	}
+}
+
+func (e *udpEar) WriteTo(b []byte, addr net.Addr) (int, error) {
+	n, err := e.UDPConn.WriteTo(b, addr)
+	if err == nil {
+		e.bill.count(0, n+header(addr))
+	}
+	return n, err
+}
+
+// WriteMsgUDP may be given several packets that the kernel cuts apart: as many as there are of the usual size.
+func (e *udpEar) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	n, oobn, err = e.UDPConn.WriteMsgUDP(b, oob, addr)
+	if err == nil {
+		e.bill.count(0, n+segments(n)*header(addr))
+	}
+	return n, oobn, err
 }
 
 type ear struct {
 	net.PacketConn
 	voice *voice
+	bill  *tally
 }
 
 func (e *ear) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := e.PacketConn.ReadFrom(b)
-	note(e.voice, b[:n], err)
+	if note(e.voice, b[:n], err); err == nil {
+		e.bill.count(n+header(addr), 0)
+	}
 	return n, addr, err
+}
+
+func (e *ear) WriteTo(b []byte, addr net.Addr) (int, error) {
+	n, err := e.PacketConn.WriteTo(b, addr)
+	if err == nil {
+		e.bill.count(0, n+header(addr))
+	}
+	return n, err
 }
 
 // quic-go asks for larger buffers and complains where there is nothing to ask.

@@ -18,7 +18,7 @@ const (
 
 // migrant is a conn that can change to another socket and remain what it is.
 type migrant interface {
-	migrate(ctx context.Context, socket net.PacketConn) error
+	migrate(ctx context.Context, socket net.PacketConn, bill *tally) error
 }
 
 // roam follows the machine. Where the link cannot come along it ends, and another is dialled at once; the alternative
@@ -50,7 +50,7 @@ func (l *clientLink) roam(living context.Context) error {
 			}
 			socket, err := c.listen()
 			if err == nil {
-				err = m.migrate(living, socket)
+				err = m.migrate(living, socket, c.ledger())
 			}
 			if living.Err() != nil {
 				return nil
@@ -67,8 +67,8 @@ func (l *clientLink) roam(living context.Context) error {
 
 // migrate goes on over another socket, once the edge has answered there. The socket is closed with the connection: also
 // when it fails, which leaves the connection where it was.
-func (q *quicConn) migrate(ctx context.Context, socket net.PacketConn) error {
-	tr := &quic.Transport{Conn: withEar(socket, new(voice))}
+func (q *quicConn) migrate(ctx context.Context, socket net.PacketConn, bill *tally) error {
+	tr := &quic.Transport{Conn: withEar(socket, new(voice), bill)}
 	release := func() {
 		tr.Close()
 		socket.Close()

@@ -176,12 +176,17 @@ func (c *Client) reach(ctx context.Context, v *voice) (net.Conn, error) {
 }
 
 // dialTCP connects. While the resolver is out of order, the last address known of the edge has to do.
-func (c *Client) dialTCP(ctx context.Context, address string) (net.Conn, error) {
+func (c *Client) dialTCP(ctx context.Context, address string) (conn net.Conn, err error) {
 	dial := c.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	conn, err := dial(ctx, "tcp", address)
+	conn, err = dial(ctx, "tcp", address)
+	defer func() {
+		if err == nil {
+			conn = counted{conn, c.ledger()}
+		}
+	}()
 	if _, unknown := errors.AsType[*net.DNSError](err); unknown {
 		edge, _, _ := net.SplitHostPort(c.Edge)
 		host, port, _ := net.SplitHostPort(address)
