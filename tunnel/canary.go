@@ -17,6 +17,11 @@ func proved(every time.Duration, delivered, now time.Time) bool {
 	return every == 0 || !delivered.IsZero() && now.Sub(delivered) <= missed*every
 }
 
+// Delivering reports whether the sidecar is connected, and callbacks are known to get through, as Link has it.
+func (s Sign) Delivering(now time.Time) bool {
+	return s.Connected && proved(s.Canary, s.Delivered, now)
+}
+
 // Delivering reports whether callbacks are known to get through to the Sink: there is a link, and, if the edge sends
 // canaries, the Sink committed one or a callback not long ago.
 func (s Status) Delivering(now time.Time) bool {
@@ -44,6 +49,7 @@ func (l *serverLink) asked(f *wire.Canary) error {
 		every = max(every, wire.MinCanary)
 	}
 	l.every.Store(int64(every))
+	l.seat.wants(l, every)
 	return l.write(wire.Append(nil, &wire.Canary{Every: every}))
 }
 
@@ -71,6 +77,16 @@ type canary struct {
 	began     time.Time
 	singing   bool      // it is being stored
 	delivered time.Time // when the sidecar last acknowledged anything
+
+	every time.Duration // as the sidecar last asked
+}
+
+func (st *seat) wants(l *serverLink, every time.Duration) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.link == l {
+		st.canary.every = every
+	}
 }
 
 // begins reports whether the next canary is due, and says that it begins: all that was there when the link came to be is

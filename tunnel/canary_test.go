@@ -2,6 +2,9 @@ package tunnel_test
 
 import (
 	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,5 +181,61 @@ func TestAnEdgeThatKnowsNoCanariesIsTakenAtItsLink(t *testing.T) {
 		}
 		c.stop()
 		stop()
+	})
+}
+
+func TestTheEdgeHearsWhatASidecarDoesNotBelieve(t *testing.T) {
+	overBoth(t, func(w *world) {
+		var mu sync.Mutex
+		var heard []uint64
+		hears := func(s *tunnel.Server) {
+			s.Doubts = func(endpoint string, count uint64) {
+				mu.Lock()
+				defer mu.Unlock()
+				if endpoint != "duka" {
+					t.Errorf("the doubts are those of %q", endpoint)
+				}
+				heard = append(heard, count)
+			}
+		}
+		e, s := w.edge(hears), newSink()
+		var count atomic.Uint64
+		s.hook(func(entries []wire.Entry) error { count.Add(1); return nil })
+		c := w.sidecar("duka", s, func(c *tunnel.Client) { c.Doubts = count.Load })
+		told := func(want ...uint64) func() bool {
+			return func() bool { mu.Lock(); defer mu.Unlock(); return slices.Equal(heard, want) }
+		}
+		w.soon(8*time.Second, "the first word", told(0))
+		w.history.add("duka", 1, "")
+		w.soon(time.Second, "the callback that is not believed", told(0, 1))
+		s.hook(nil)
+		w.history.add("duka", 1, "")
+		w.soon(time.Second, "the callback that is believed", func() bool { return s.cursor().Seq == 2 })
+		e.stop()
+		e = w.edge(hears)
+		w.soon(8*time.Second, "the first word of the next link", told(0, 1, 1))
+		c.stop()
+		e.stop()
+	})
+}
+
+func TestASignOutlivesItsLink(t *testing.T) {
+	overBoth(t, func(w *world) {
+		e, s := w.edge(), newSink()
+		c := w.sidecar("duka", s, singing)
+		w.soon(8*time.Second, "the first canary", func() bool { n, _, acked := w.canaries(); return n == 1 && acked == 1 })
+		if signs := e.Signs(); len(signs) != 1 || !signs[0].Delivering(time.Now()) || signs[0].Canary != 30*time.Second {
+			t.Errorf("of a sidecar that delivers: %+v", signs)
+		}
+		c.stop()
+		gone := time.Now()
+		w.soon(8*time.Second, "the end of the link", func() bool { return len(e.Links()) == 0 })
+		time.Sleep(time.Hour)
+		signs := e.Signs()
+		if len(signs) != 1 || signs[0].Connected || signs[0].Delivering(time.Now()) || signs[0].Canary != 30*time.Second ||
+			signs[0].Delivered.IsZero() || signs[0].Left.Sub(gone) > 8*time.Second || signs[0].Left.Before(signs[0].Delivered) {
+			t.Errorf("an hour after it has ended: %+v", signs)
+		}
+		e.stop()
 	})
 }

@@ -53,6 +53,9 @@ type Client struct {
 	// Canary is how often the edge is asked for an entry of its own that the Sink has to commit, so that it is known, when
 	// nobody pays, that callbacks would get through. 0: it is not asked. An edge that knows no canaries sends none.
 	Canary time.Duration
+	// Doubts is how many callbacks the Sink has not believed, which the edge is told, and may tell somebody. It is called often.
+	// nil: the edge is not told.
+	Doubts func() uint64
 	// Logger is for what an operator should know. nil: nowhere.
 	Logger *slog.Logger
 

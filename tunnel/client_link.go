@@ -28,6 +28,8 @@ type clientLink struct {
 	next    conn // what probe or search has found
 	acked   bool // something was acknowledged; owned by apply's goroutine
 	told    bool // it is known whether the edge sends canaries; owned by read
+
+	doubts uint64 // that the edge was told of; owned by apply's goroutine
 }
 
 // link takes a connection from its Hello to its end and says why it ended. If there is a next connection the link moves
@@ -87,6 +89,10 @@ func (l *clientLink) hello(ctx context.Context) (split, error) {
 	first := wire.Append(nil, hello)
 	if c.Canary > 0 {
 		first = wire.Append(first, &wire.Canary{Every: c.Canary})
+	}
+	if c.Doubts != nil {
+		l.doubts = c.Doubts()
+		first = wire.Append(first, &wire.Doubts{Count: l.doubts})
 	}
 	if err := l.write(first); err != nil {
 		return split{}, fmt.Errorf("tunnel: hello: %w", err)
@@ -168,9 +174,19 @@ func (l *clientLink) apply(ctx, stop context.Context, s split) error {
 			return endingf(wire.CloseUnavailable, "tunnel: apply: %w", err)
 		}
 		l.client.committed()
+		said := make([]byte, 0, 32)
 		if seq := at.ack(); seq != acked {
 			acked, l.acked = seq, true
-			if err := l.write(wire.Append(make([]byte, 0, 16), &wire.Ack{Seq: seq})); err != nil {
+			said = wire.Append(said, &wire.Ack{Seq: seq})
+		}
+		if l.client.Doubts != nil {
+			if n := l.client.Doubts(); n != l.doubts {
+				l.doubts = n
+				said = wire.Append(said, &wire.Doubts{Count: n})
+			}
+		}
+		if len(said) > 0 {
+			if err := l.write(said); err != nil {
 				return fmt.Errorf("tunnel: ack: %w", err)
 			}
 		}

@@ -32,6 +32,9 @@ type Server struct {
 	Admitted func(remote string)
 	// Refused is told of those who were not let in: whose sidecar it was, if that is known, and why. nil: nobody is.
 	Refused func(remote, endpoint string, why error)
+	// Doubts is told how many callbacks the sidecar of an endpoint has not believed, when it says so: at the beginning of a
+	// link, and when there are more. It must not wait. nil: nobody is.
+	Doubts func(endpoint string, count uint64)
 	// TLS has the certificate for wire.ServerName, and ClientCAs, which sign those of sidecars. Required.
 	TLS *tls.Config
 	// ResetKey makes the stateless resets by which sidecars notice at once that the edge was restarted. Kept over
@@ -248,6 +251,28 @@ func (s *Server) Seen(endpoint string) time.Time {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.left
+}
+
+// Sign is what a Server knows of an endpoint's sidecar, whether it is connected or not.
+type Sign struct {
+	Endpoint  string
+	Connected bool
+	Left      time.Time     // when its last link ended; zero: none has
+	Canary    time.Duration // as in Link, of the present link or the last
+	Delivered time.Time     // as in Link
+}
+
+// Signs says of every endpoint whose sidecar was here since this Server began how it is, in no order.
+func (s *Server) Signs() []Sign {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Sign, 0, len(s.seats))
+	for name, st := range s.seats {
+		st.mu.Lock()
+		list = append(list, Sign{Endpoint: name, Connected: st.link != nil, Left: st.left, Canary: st.canary.every, Delivered: st.canary.delivered})
+		st.mu.Unlock()
+	}
+	return list
 }
 
 // Links lists the present links, for display, by endpoint.

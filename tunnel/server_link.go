@@ -151,10 +151,11 @@ func (l *serverLink) write(frames []byte) error {
 	return writeAll(l.conn, frames, writeWithin)
 }
 
-// read takes what the sidecar says: Acks, Pings, and how often it wants canaries.
+// read takes what the sidecar says: Acks, Pings, how often it wants canaries, and what it does not believe.
 func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 	var pong [16]byte
 	var late chan *wire.Ping
+	told := false // it is known whether the sidecar wants canaries: it asks before it says anything else
 	for {
 		frame, err := l.frames.Read()
 		if err != nil {
@@ -171,6 +172,10 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 				l.tell(living, g)
 			}
 		case *wire.Ping:
+			if !told {
+				told = true
+				l.seat.wants(l, 0)
+			}
 			if f.Wait > 0 {
 				if late == nil {
 					late = make(chan *wire.Ping)
@@ -186,8 +191,13 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 				return fmt.Errorf("tunnel: pong: %w", err)
 			}
 		case *wire.Canary:
+			told = true
 			if err := l.asked(f); err != nil {
 				return fmt.Errorf("tunnel: canary: %w", err)
+			}
+		case *wire.Doubts:
+			if l.server.Doubts != nil && l.seat.holds(l) {
+				l.server.Doubts(l.endpoint.Name, f.Count)
 			}
 		default:
 			return endingf(wire.CloseProtocol, "tunnel: unexpected %v", frame.Type())

@@ -147,13 +147,16 @@ func (w *world) socket(addr *net.UDPAddr) net.PacketConn {
 }
 
 // edge starts a Server on the world's history at the edge's address.
-func (w *world) edge() *edge {
+func (w *world) edge(more ...func(*tunnel.Server)) *edge {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &edge{world: w, cancel: cancel, socket: w.socket(edgeAddr), web: w.listenTCP((*net.TCPAddr)(edgeAddr)), done: make(chan error, 2)}
 	e.Server = &tunnel.Server{
 		History: w.history, TLS: w.ca.server(), ResetKey: &w.key, Logger: w.logger("edge"),
 		Authorize: byName, Refused: w.refused,
+	}
+	for _, m := range more {
+		m(e.Server)
 	}
 	go func() { e.done <- e.Serve(ctx, e.socket) }()
 	go func() { e.done <- e.ServeWebSocket(ctx, tls.NewListener(e.web, e.WebSocketTLS())) }()

@@ -325,7 +325,7 @@ func (s *Sidecar) openTunnel(key []byte) error {
 	s.tunnel = &tunnel.Client{
 		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: s.identity.tls(), Expired: s.identity.mustRenew, Instance: id, Sink: welcoming{s.table, s.identity},
 		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
-		Metered: s.config.Metered, Canary: s.config.canary(), Logger: s.log,
+		Metered: s.config.Metered, Canary: s.config.canary(), Doubts: s.table.Disbelieved, Logger: s.log,
 	}
 	// The payments of the process before this one are not counted: for as long as one may be pending, some is.
 	s.tunnel.Expect(time.Now().Add(s.unknownAfter()))

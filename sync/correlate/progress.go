@@ -172,3 +172,10 @@ func (t *Table) Counts(context.Context) (map[string]int64, error) {
 	defer t.counting.Unlock()
 	return maps.Clone(t.counts), nil
 }
+
+// Disbelieved is how many callbacks there are that were not believed.
+func (t *Table) Disbelieved() uint64 {
+	t.counting.Lock()
+	defer t.counting.Unlock()
+	return uint64(max(t.counts[StateSuspect]+t.counts[StateForged], 0))
+}

@@ -166,6 +166,10 @@ func (*Canary) size() int                { return 4 }
 func (c *Canary) append(b []byte) []byte { return appendSpan(b, c.Every) }
 func (c *Canary) decode(b body) body     { c.Every = b.span(); return b }
 
+func (*Doubts) size() int                { return 8 }
+func (d *Doubts) append(b []byte) []byte { return binary.BigEndian.AppendUint64(b, d.Count) }
+func (d *Doubts) decode(b body) body     { d.Count = b.uint64(); return b }
+
 // AppendBody appends the encoded body of the entry: the form in which a journal keeps it, and that its checksum is of.
 func (e *Entry) AppendBody(b []byte) []byte { return e.append(b) }
 

@@ -163,6 +163,13 @@
 // the sidecar's affair, with one exception: 3 is the word of the edge's operator that a callback from elsewhere must not
 // settle anything. It is stored and sent like any other.
 //
+// # Doubts
+//
+// Only the sidecar can tell that a callback is not to be believed, and at the edge there is somebody whom to tell. So it says
+// how many it has not believed since its store was made: in a Doubts behind its Hello, and in another when it is
+// no longer true. The number says all that there is to say, and to say it twice does no harm. It falls when old callbacks are
+// erased, or the store is another: then the edge counts from there. A sidecar that says none leaves the edge without knowledge.
+//
 // # Frames
 //
 // All integers are big-endian. Times are Unix milliseconds in 64 bits, signed.
@@ -233,6 +240,9 @@
 //	0x0c Canary    either way          length 4
 //	        0  u32  every              milliseconds between canaries, see below: as many as the sidecar wants, or as will come.
 //	                                   0: none
+//
+//	0x0d Doubts    sidecar → edge      length 8
+//	        0  u64  count              callbacks that the sidecar has not believed
 //
 //	0x07 Call      reserved: edge → sidecar, a question with an id and a deadline (validation, lookup, bill)
 //	0x08 Reply     reserved: sidecar → edge, its answer

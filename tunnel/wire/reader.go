@@ -115,6 +115,8 @@ func blank(t Type) decoder {
 		return new(Issued)
 	case TypeCanary:
 		return new(Canary)
+	case TypeDoubts:
+		return new(Doubts)
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ const (
 	TypeRenew   Type = 0x0a // sidecar → edge, in place of Hello: asks for its next certificate
 	TypeIssued  Type = 0x0b // edge → sidecar, the answer to either
 	TypeCanary  Type = 0x0c // sidecar → edge, after Hello: asks for canaries; edge → sidecar, after Welcome: they come
+	TypeDoubts  Type = 0x0d // sidecar → edge, after Hello, and when it has more of them
 )
 
 // CloseCode says why a link ended: as the application error code of QUIC, and on a WebSocket 4000 more than it.
@@ -122,7 +123,7 @@ const (
 	SourceEnforced Source = 3 // another, and the edge's operator wants such callbacks not to be believed
 )
 
-// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping, *Pong, *Join, *Renew, *Issued or *Canary.
+// Frame is what travels: a *Hello, *Welcome, *Entry, *Ack, *Ping, *Pong, *Join, *Renew, *Issued, *Canary or *Doubts.
 type Frame interface {
 	Type() Type
 	size() int              // of the body
@@ -196,6 +197,9 @@ type Issued struct {
 // Canary asks for canaries, every so often, and is the answer that says how often they come.
 type Canary struct{ Every time.Duration } // in milliseconds; 0: none
 
+// Doubts says how many callbacks the sidecar has not believed, since its store was made: so that somebody is told.
+type Doubts struct{ Count uint64 }
+
 // MinCanary is how often canaries come at most, whatever is asked for: each costs the edge's disk a write.
 const MinCanary = time.Second
 
@@ -231,6 +235,7 @@ func (*Join) Type() Type    { return TypeJoin }
 func (*Renew) Type() Type   { return TypeRenew }
 func (*Issued) Type() Type  { return TypeIssued }
 func (*Canary) Type() Type  { return TypeCanary }
+func (*Doubts) Type() Type  { return TypeDoubts }
 
 // Append appends the bytes of a frame to b. It panics on a frame that no Reader would take; of those that carry what
 // strangers sent there is only Entry, which can be asked beforehand with Check.
@@ -294,7 +299,7 @@ func limit(t Type) int {
 		return MaxRequest
 	case TypeIssued:
 		return MaxIssued
-	case TypeAck, TypePong:
+	case TypeAck, TypePong, TypeDoubts:
 		return 8
 	case TypePing:
 		return pingSize
@@ -330,6 +335,8 @@ func (t Type) String() string {
 		return "issued"
 	case TypeCanary:
 		return "canary"
+	case TypeDoubts:
+		return "doubts"
 	}
 	return fmt.Sprintf("frame type %#02x", uint8(t))
 }

@@ -62,6 +62,7 @@ func (s said) frame(t testing.TB) Frame {
 		Certificate              string // hex
 		Epoch                    Epoch
 		Seq, Oldest, Head, Nonce uint64
+		Count                    uint64
 		Idle, Wait, Every        int64 // milliseconds
 		Time, Received           time.Time
 		Callback, Ref, Remote    string
@@ -99,6 +100,8 @@ func (s said) frame(t testing.TB) Frame {
 		return &Pong{f.Nonce}
 	case "canary":
 		return &Canary{time.Duration(f.Every) * time.Millisecond}
+	case "doubts":
+		return &Doubts{f.Count}
 	case "join":
 		return &Join{f.Version, unhex(f.Secret), unhex(f.Request)}
 	case "renew":
@@ -111,7 +114,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex"} {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
@@ -274,7 +277,7 @@ func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
 
 // FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
 func FuzzReader(f *testing.F) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "refused.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex", "refused.hex"} {
 		streams := map[string][]byte{}
 		for _, s := range conversation(f, file) {
 			f.Add(s.bytes)
