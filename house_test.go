@@ -20,9 +20,10 @@ var mayImport = map[string][]string{
 	"daemon/backup":  {"daemon/salvage"},                                                         // how a name is made durable
 	"daemon/salvage": {},                                                                         // what both daemons do when a disk has failed their database
 	"daemon/secret":  {},                                                                         // one rule for every file that nobody else may read
+	"daemon/reload":  {},                                                                         // what may change while a daemon runs, by one rule for both and for the command
 	"daemon/forward": {"sync/..."},                                                               // callbacks to the merchant's own app
-	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "systemd"},
-	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/sidecar/pages", "client/web", "systemd"},
+	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "systemd"},
+	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
 	"tunnel/enrol":   {"tunnel/wire"},
