@@ -23,7 +23,7 @@ type silentDaraja struct {
 
 func (s *Sidecar) asking(ctx context.Context) (askingView, error) {
 	v := askingView{Silent: []silentDaraja{}}
-	for _, st := range s.watch.Status() {
+	for _, st := range s.settings.Load().watch.Status() {
 		v.Silent = append(v.Silent, silentDaraja{st.Shortcodes, push.Time{Time: st.Since}, st.Failures, push.Time{Time: st.Until}, st.Why})
 	}
 	var err error

@@ -21,7 +21,7 @@ import (
 // callback is on disk; and nothing is refused for its shape.
 func (s *Sidecar) takeCallback(w http.ResponseWriter, r *http.Request) *problem {
 	given, known := sha256.Sum256([]byte(r.PathValue("key"))), sha256.Sum256([]byte(s.inbox))
-	if subtle.ConstantTimeCompare(given[:], known[:]) != 1 {
+	if subtle.ConstantTimeCompare(given[:], known[:]) != 1 || !s.settings.Load().config.AcceptCallbacks {
 		return problemf(http.StatusNotFound, "not-found", "there is nothing at this address")
 	}
 	return s.store(w, r, r.PathValue("ref"), "", acknowledgement{Desc: "Accepted"})

@@ -22,7 +22,7 @@ import (
 // not in those callbacks (sessions, idempotency keys, payments older than that) is in the file that was moved aside.
 
 // openTable opens the database, or what takes its place.
-func (s *Sidecar) openTable(ctx context.Context) error {
+func (s *Sidecar) openTable(ctx context.Context, c Config) error {
 	path := filepath.Join(s.config.Dir, databaseFile)
 	if err := salvage.Finish(path); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (s *Sidecar) openTable(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		err = s.openCorrelate(ctx, path)
+		err = s.openCorrelate(ctx, c, path)
 	}
 	if err == nil || !salvage.IsDamage(err) {
 		return err
@@ -45,10 +45,10 @@ func (s *Sidecar) openTable(ctx context.Context) error {
 	if err := salvage.Aside(path, stamp); err != nil {
 		return fmt.Errorf("move %s aside: %w", path, err)
 	}
-	return s.openCorrelate(ctx, path)
+	return s.openCorrelate(ctx, c, path)
 }
 
-func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
+func (s *Sidecar) openCorrelate(ctx context.Context, c Config, path string) (err error) {
 	if salvage.Missing(path) && s.restarted {
 		s.log.Error("the database is gone. A new one is begun: the edge sends what it holds, and payments come back with their callbacks", "file", path)
 		if err := salvage.Aside(path, salvage.Stamp(time.Now())); err != nil { // its log, if that is there
@@ -57,10 +57,10 @@ func (s *Sidecar) openCorrelate(ctx context.Context, path string) (err error) {
 	}
 	key, old := split(s.refKeys)
 	s.table, err = correlate.Open(ctx, correlate.Config{
-		Path: path, Key: key, OldKeys: old, Trusting: s.config.Dev, QueryAbove: s.config.QueryAbove, Limits: s.config.limits(),
-		KeepBodies: max(cmp.Or(s.config.KeepBodies, 90*24*time.Hour), 0), KeepPayments: s.config.KeepPayments,
-		UnknownAfter: s.config.UnknownAfter, FirstAsk: s.config.FirstAsk,
-		Publish: s.publish, Logger: s.log, Forwarding: s.config.Forward != "",
+		Path: path, Key: key, OldKeys: old, Trusting: c.Dev, QueryAbove: c.QueryAbove, Limits: c.limits(),
+		KeepBodies: max(cmp.Or(c.KeepBodies, 90*24*time.Hour), 0), KeepPayments: c.KeepPayments,
+		UnknownAfter: c.UnknownAfter, FirstAsk: c.FirstAsk,
+		Publish: s.publish, Logger: s.log, Forwarding: c.Forward != "",
 		Damaged: func(err error) { s.damaged <- err },
 	})
 	return err

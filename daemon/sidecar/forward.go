@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +20,6 @@ import (
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/daemon/secret"
 	"github.com/hodihq/hodi/sync/correlate"
-	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/push"
 )
 
@@ -32,20 +30,21 @@ import (
 const ForwardSecret = "forward.secret"
 
 // openForward makes ready what gives callbacks to the app, if there is one.
-func (s *Sidecar) openForward(ctx context.Context) error {
-	if s.config.Forward == "" {
+func (s *Sidecar) openForward(ctx context.Context, set *settings) error {
+	c := set.config
+	if c.Forward == "" {
 		return nil
 	}
-	u, err := forward.Address(s.config.Forward, s.config.ForwardInsecure)
+	u, err := forward.Address(c.Forward, c.ForwardInsecure)
 	if err != nil {
 		return err
 	}
-	if own := s.config.Listener.Addr().String(); u.Host == own {
+	if own := c.Listener.Addr().String(); u.Host == own {
 		return fmt.Errorf("forward: %s is this sidecar itself: write your app's address", u.Host)
 	}
-	path := s.config.ForwardSecretFile
+	path := c.ForwardSecretFile
 	if path == "" {
-		path = filepath.Join(s.config.Dir, ForwardSecret)
+		path = filepath.Join(c.Dir, ForwardSecret)
 		if err := makeSecret(path); err != nil {
 			return err
 		}
@@ -57,9 +56,9 @@ func (s *Sidecar) openForward(ctx context.Context) error {
 	if _, err := s.table.Outbox(ctx); err != nil { // it begins here, before anything can come that would be from before it began
 		return err
 	}
-	s.forward, err = forward.New(forward.Config{
-		Table: s.table, URL: s.config.Forward, Secrets: secrets.get, AtOnce: s.config.ForwardAtOnce,
-		Transport: s.config.ForwardHTTP, Logger: s.log,
+	set.forward, err = forward.New(forward.Config{
+		Table: s.table, URL: c.Forward, Secrets: secrets.get, AtOnce: c.ForwardAtOnce,
+		Transport: c.ForwardHTTP, Logger: s.log,
 	})
 	return err
 }
@@ -158,16 +157,17 @@ type forwardView struct {
 
 // forwarding says how forwarding is; nil if callbacks are not forwarded.
 func (s *Sidecar) forwarding(ctx context.Context) (*forwardView, error) {
-	if s.forward == nil {
+	set := s.settings.Load()
+	if set.forward == nil {
 		return nil, nil
 	}
 	f, err := s.table.Forwarding(ctx)
 	if err != nil {
 		return nil, err
 	}
-	handled, status := s.forward.Last()
+	handled, status := set.forward.Last()
 	return &forwardView{
-		URL: forward.Shown(s.config.Forward), Live: s.live(), Since: maybe(f.Began), Paused: maybe(f.Paused), Why: f.Why,
+		URL: forward.Shown(set.config.Forward), Live: set.live(), Since: maybe(f.Began), Paused: maybe(f.Paused), Why: f.Why,
 		Waiting: f.Waiting, Oldest: maybe(f.Oldest), Dead: f.Dead, Handled: maybe(handled), Status: status,
 	}, nil
 }
@@ -178,12 +178,6 @@ func maybe(t time.Time) *push.Time {
 		return nil
 	}
 	return &push.Time{Time: t}
-}
-
-// live reports whether the app's callbacks may be about real money: unless all shortcodes are known to be Daraja's sandbox.
-func (s *Sidecar) live() bool {
-	real := func(c daraja.Shortcode) bool { return c.Environment != daraja.EnvironmentSandbox }
-	return !s.config.Dev && (len(s.config.Shortcodes) == 0 || slices.ContainsFunc(s.config.Shortcodes, real))
 }
 
 func notForwarding() *problem {
@@ -205,12 +199,13 @@ func (s *Sidecar) getForward(w http.ResponseWriter, r *http.Request) *problem {
 // pauseForward stops forwarding, or lets it go on.
 func (s *Sidecar) pauseForward(pause bool) handler {
 	return func(w http.ResponseWriter, r *http.Request) *problem {
-		if s.forward == nil {
+		f := s.settings.Load().forward
+		if f == nil {
 			return notForwarding()
 		}
-		act := s.forward.Resume
+		act := f.Resume
 		if pause {
-			act = s.forward.Pause
+			act = f.Pause
 		}
 		if err := act(context.WithoutCancel(r.Context()), console.Who(r)); err != nil {
 			return s.internal("pause forwarding, or resume it", err)
@@ -224,7 +219,8 @@ const replayMost = 500
 
 // replay gives callbacks to the app once more; with "only": true it says how many those would be.
 func (s *Sidecar) replay(w http.ResponseWriter, r *http.Request) *problem {
-	if s.forward == nil {
+	set := s.settings.Load()
+	if set.forward == nil {
 		return notForwarding()
 	}
 	var in struct {
@@ -269,7 +265,7 @@ func (s *Sidecar) replay(w http.ResponseWriter, r *http.Request) *problem {
 		Withheld  int    `json:"withheld"`
 		Erased    int    `json:"erased"`
 		Unknown   int    `json:"unknown"`
-	}{forward.Shown(s.config.Forward), s.live(), done.Callbacks, done.Waiting, done.Withheld, done.Erased, done.Unknown})
+	}{forward.Shown(set.config.Forward), set.live(), done.Callbacks, done.Waiting, done.Withheld, done.Erased, done.Unknown})
 	return nil
 }
 

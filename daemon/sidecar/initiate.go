@@ -32,7 +32,7 @@ const pushDeadline = 75 * time.Second
 //	503  no-callback-address
 func (s *Sidecar) initiate(work context.Context) handler {
 	return func(w http.ResponseWriter, r *http.Request) *problem {
-		request, code, p := s.readInitiate(w, r)
+		request, client, p := s.readInitiate(w, r)
 		if p != nil {
 			return p
 		}
@@ -61,7 +61,7 @@ func (s *Sidecar) initiate(work context.Context) handler {
 		done := make(chan correlate.Payment, 1)
 		s.pushes.Go(func() {
 			defer cancel()
-			done <- s.push(ctx, begun.Payment, code, callbackURL(base, s.table.Ref(begun.Payment.ID)))
+			done <- s.push(ctx, begun.Payment, client, callbackURL(base, s.table.Ref(begun.Payment.ID)))
 		})
 		select {
 		case payment := <-done:
@@ -77,7 +77,7 @@ func (s *Sidecar) initiate(work context.Context) handler {
 }
 
 // readInitiate reads and checks the request, and fills in what the session has fixed.
-func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request correlate.Request, code daraja.Shortcode, p *problem) {
+func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request correlate.Request, client *daraja.Client, p *problem) {
 	var in struct {
 		PhoneNumber      word   `json:"phoneNumber"`
 		Amount           amount `json:"amount"`
@@ -90,34 +90,34 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 	}
 	session, p := s.knownSession(r.Context(), r.PathValue("session"))
 	if p != nil {
-		return request, code, p
+		return request, client, p
 	}
 	request = correlate.Request{Session: session.ID, Again: in.Again, IdempotencyKey: r.Header.Get("Idempotency-Key")}
 	if len(request.IdempotencyKey) > 255 {
-		return request, code, badRequest("an Idempotency-Key has at most 255 characters")
+		return request, client, badRequest("an Idempotency-Key has at most 255 characters")
 	}
 
 	if in.PhoneNumber == "" {
-		return request, code, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is needed: the customer's, as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
+		return request, client, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is needed: the customer's, as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
 	}
 	phone, err := daraja.NormalizePhone(string(in.PhoneNumber))
 	if err != nil {
-		return request, code, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is not a Kenyan mobile number: write it as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
+		return request, client, problemf(http.StatusBadRequest, "bad-phone", "phoneNumber is not a Kenyan mobile number: write it as 07XXXXXXXX, 01XXXXXXXX or 2547XXXXXXXX")
 	}
 	request.Phone = phone
 
 	switch {
 	case in.Amount.open:
-		return request, code, problemf(http.StatusBadRequest, "bad-amount", "the amount is a number of shillings")
+		return request, client, problemf(http.StatusBadRequest, "bad-amount", "the amount is a number of shillings")
 	case !in.Amount.given && session.Amount == 0:
-		return request, code, problemf(http.StatusBadRequest, "bad-amount", "amount is needed: whole shillings")
+		return request, client, problemf(http.StatusBadRequest, "bad-amount", "amount is needed: whole shillings")
 	case !in.Amount.given:
 		in.Amount.Money = session.Amount
 	case session.Amount != 0 && in.Amount.Money != session.Amount:
-		return request, code, problemf(http.StatusBadRequest, "other-amount", "this session is for KES %s", session.Amount)
+		return request, client, problemf(http.StatusBadRequest, "other-amount", "this session is for KES %s", session.Amount)
 	}
 	if p := checkAmount(in.Amount.Money); p != nil {
-		return request, code, p
+		return request, client, p
 	}
 	request.Amount = in.Amount.Money
 
@@ -126,24 +126,25 @@ func (s *Sidecar) readInitiate(w http.ResponseWriter, r *http.Request) (request 
 		request.AccountReference = session.AccountReference
 	}
 	if session.AccountReference != "" && request.AccountReference != session.AccountReference {
-		return request, code, problemf(http.StatusBadRequest, "other-reference", "this session is for another accountReference: leave it out")
+		return request, client, problemf(http.StatusBadRequest, "other-reference", "this session is for another accountReference: leave it out")
 	}
 	if p := checkReference(request.AccountReference); p != nil {
-		return request, code, p
+		return request, client, p
 	}
 
 	name := string(in.Shortcode)
 	if name == "" {
 		name = session.Shortcode
 	}
-	if code, p = s.shortcode(name); p != nil {
-		return request, code, p
+	if client, p = s.settings.Load().client(name); p != nil {
+		return request, client, p
 	}
+	code := client.Shortcode
 	if session.Shortcode != "" && code.Name != session.Shortcode {
-		return request, code, problemf(http.StatusBadRequest, "other-shortcode", "this session is for another shortcode: leave it out")
+		return request, client, problemf(http.StatusBadRequest, "other-shortcode", "this session is for another shortcode: leave it out")
 	}
 	request.Shortcode, request.Number, request.Environment = code.Name, code.Number, code.Environment
-	return request, code, nil
+	return request, client, nil
 }
 
 // asks says whether it is the app or a till that asks, and which till. Nobody needs to be either, so whoever is not is not told.
@@ -183,9 +184,9 @@ func (s *Sidecar) beginProblem(err error) *problem {
 
 // push sends one prompt and records what came of it. The payment is on disk already: whatever happens here, its callback
 // finds it. Nothing is ever sent a second time.
-func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, code daraja.Shortcode, callback string) correlate.Payment {
-	log := s.log.With("payment", payment.ID, "shortcode", code.Name)
-	ack, err := s.clients[code.Name].Push(ctx, daraja.PushRequest{
+func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, client *daraja.Client, callback string) correlate.Payment {
+	log := s.log.With("payment", payment.ID, "shortcode", client.Shortcode.Name)
+	ack, err := client.Push(ctx, daraja.PushRequest{
 		Phone: payment.Phone, Amount: int64(payment.Amount / 100),
 		AccountReference: payment.AccountReference, Description: payment.AccountReference, CallbackURL: callback,
 	})

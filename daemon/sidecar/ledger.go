@@ -77,7 +77,7 @@ func (s *Sidecar) ledgerDays(w http.ResponseWriter, r *http.Request) *problem {
 		Last       push.Time   `json:"last,omitzero"`
 		Shortcodes []shortcode `json:"shortcodes"`
 	}{push.Time{Time: first}, push.Time{Time: last}, []shortcode{}}
-	for _, c := range s.config.Shortcodes {
+	for _, c := range s.settings.Load().config.Shortcodes {
 		answer.Shortcodes = append(answer.Shortcodes, shortcode{c.Name, c.Number, c.Store, c.Environment})
 	}
 	reply(w, http.StatusOK, answer)
@@ -109,7 +109,7 @@ func (s *Sidecar) lines(list []correlate.Line, whole bool) []books.Line {
 
 func (s *Sidecar) businessOf(number string) (main, environment string) {
 	var found []daraja.Shortcode
-	for _, c := range s.config.Shortcodes {
+	for _, c := range s.settings.Load().config.Shortcodes {
 		if c.Number == number || c.Store == number {
 			found = append(found, c)
 		}

@@ -61,7 +61,7 @@ func loopbackOnly(addr net.Addr) bool {
 // knownHost checks the Host header.
 func (s *Sidecar) knownHost(r *http.Request) bool {
 	host := strings.ToLower(strings.TrimSuffix(hostname(r.Host), "."))
-	if loopbackName(host) || s.hosts[host] {
+	if loopbackName(host) || s.settings.Load().hosts[host] {
 		return true
 	}
 	if s.onLoopback {
@@ -77,7 +77,7 @@ func (s *Sidecar) allowedOrigin(r *http.Request, origin string) bool {
 	if err != nil {
 		return false // "null" too: any page can make itself a frame without an origin
 	}
-	if s.ownOrigin(r, origin) && s.knownHost(r) || s.origins[origin] {
+	if s.ownOrigin(r, origin) && s.knownHost(r) || s.settings.Load().origins[origin] {
 		return true
 	}
 	_, host, _ := strings.Cut(origin, "://")

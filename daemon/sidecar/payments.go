@@ -85,11 +85,12 @@ func (s *Sidecar) registerPayment(w http.ResponseWriter, r *http.Request) *probl
 		}
 	}
 	// The app may push for a shortcode that this sidecar has no credentials for: then nobody names one.
-	if in.Shortcode != "" || len(s.config.Shortcodes) == 1 {
-		code, p := s.shortcode(string(in.Shortcode))
+	if set := s.settings.Load(); in.Shortcode != "" || len(set.config.Shortcodes) == 1 {
+		client, p := set.client(string(in.Shortcode))
 		if p != nil {
 			return p
 		}
+		code := client.Shortcode
 		registration.Shortcode, registration.Number, registration.Environment = code.Name, code.Number, code.Environment
 	}
 	reserving := in.MerchantRequestID == ""
@@ -150,8 +151,8 @@ func (s *Sidecar) listPayments(w http.ResponseWriter, r *http.Request) *problem 
 		return badRequest("status is PENDING, SUCCESS, FAILED or UNKNOWN")
 	}
 	if filter.Shortcode != "" {
-		if code, p := s.shortcode(filter.Shortcode); p == nil { // else perhaps one of the past
-			filter.Shortcode = code.Name
+		if client, p := s.settings.Load().client(filter.Shortcode); p == nil { // else perhaps one of the past
+			filter.Shortcode = client.Shortcode.Name
 		}
 	}
 	var p *problem

@@ -52,10 +52,8 @@ func (s *Sidecar) routes(life, work context.Context) http.Handler {
 	if s.config.Dev {
 		mux.HandleFunc("POST /sessions/{session}/webhook", s.answer(s.webhook, s.checkOrigin, checkSessionID))
 	}
-	if s.config.AcceptCallbacks {
-		callback("POST /c/{key}", s.takeCallback)
-		callback("POST /c/{key}/{ref}", s.takeCallback)
-	}
+	callback("POST /c/{key}", s.takeCallback)
+	callback("POST /c/{key}/{ref}", s.takeCallback)
 	anyone("GET /healthz", s.getHealth)
 	anyone("GET /readyz", s.getReady)
 	s.pages(anyone)
@@ -194,8 +192,8 @@ func (s *Sidecar) internal(what string, err error) *problem {
 // callbackBase is the address that a payment's ref is appended to; "" as long as no edge has told us one.
 func (s *Sidecar) callbackBase() string {
 	if s.tunnel == nil {
-		if s.config.AcceptCallbacks {
-			return s.base + "/c/" + s.inbox
+		if set := s.settings.Load(); set.config.AcceptCallbacks {
+			return set.base + "/c/" + s.inbox
 		}
 		return ""
 	}

@@ -37,11 +37,11 @@ func (s *Sidecar) openSession(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	if in.Shortcode != "" {
-		code, p := s.shortcode(string(in.Shortcode))
+		client, p := s.settings.Load().client(string(in.Shortcode))
 		if p != nil {
 			return p
 		}
-		session.Shortcode = code.Name
+		session.Shortcode = client.Shortcode.Name
 	}
 	till, _ := s.asks(r)
 	if p := s.tillMay(r, till, &s.tillSessions, "sessions"); p != nil {
@@ -72,13 +72,14 @@ func (s *Sidecar) openSession(w http.ResponseWriter, r *http.Request) *problem {
 
 // addressFor is our own address as the caller may use it: the public one, or the name it called us by.
 func (s *Sidecar) addressFor(r *http.Request) string {
-	if s.config.PublicURL == "" && s.knownHost(r) {
-		scheme, _, _ := strings.Cut(s.base, ":")
+	set := s.settings.Load()
+	if set.config.PublicURL == "" && s.knownHost(r) {
+		scheme, _, _ := strings.Cut(set.base, ":")
 		if u := (&url.URL{Scheme: scheme, Host: r.Host}); u.Hostname() != "" {
 			return u.String()
 		}
 	}
-	return s.base
+	return set.base
 }
 
 // checkout is what is fixed about a session, for the page that shows it.
@@ -100,8 +101,10 @@ func (s *Sidecar) checkout(session correlate.Session) checkout {
 	case session.Opened:
 		c.Amount = "open"
 	}
-	if code, p := s.shortcode(session.Shortcode); p == nil {
-		c.Number, c.Kind, c.Environment, c.Business = code.Number, code.Kind, code.Environment, s.config.Businesses[code.Name]
+	set := s.settings.Load()
+	if client, p := set.client(session.Shortcode); p == nil {
+		code := client.Shortcode
+		c.Number, c.Kind, c.Environment, c.Business = code.Number, code.Kind, code.Environment, set.config.Businesses[code.Name]
 	}
 	return c
 }
@@ -249,33 +252,4 @@ func checkReference(reference string) *problem {
 		return problemf(http.StatusBadRequest, "bad-reference", "accountReference: %s", strings.TrimPrefix(err.Error(), "daraja: "))
 	}
 	return nil
-}
-
-// shortcode finds one by its name, or by its number, which is what messages call it by; "" is the only one there is.
-func (s *Sidecar) shortcode(name string) (daraja.Shortcode, *problem) {
-	if name == "" {
-		switch len(s.config.Shortcodes) {
-		case 0:
-			return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "no shortcode is configured, so nothing can be asked for from here")
-		case 1:
-			return s.config.Shortcodes[0], nil
-		}
-		return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "there are several shortcodes: name one")
-	}
-	if client := s.clients[name]; client != nil {
-		return client.Shortcode, nil
-	}
-	var found []daraja.Shortcode
-	for _, code := range s.config.Shortcodes {
-		if code.Number == name {
-			found = append(found, code)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "no shortcode of that name is configured")
-	case 1:
-		return found[0], nil
-	}
-	return daraja.Shortcode{}, problemf(http.StatusBadRequest, "unknown-shortcode", "several shortcodes have that number: give the name of one")
 }

@@ -2,7 +2,7 @@
 // and tells tills, pages and the app, the moment it is known.
 //
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go and refkeys.go are what lies in the data
-// folder, identity.go is how it is known at its edge, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
+// folder, settings.go is what may change while it runs, identity.go is how it is known at its edge, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
 // app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
@@ -24,84 +24,85 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hodihq/hodi/daemon/forward"
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/sync/hub"
 	"github.com/hodihq/hodi/sync/push"
-	"github.com/hodihq/hodi/sync/watch"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-// Config says what a sidecar is. Dir and Listener are needed; for everything else the zero value will do.
+// Config says what a sidecar is. Dir and Listener are needed; for everything else the zero value will do. What says live can be
+// changed while the sidecar runs: see Reload.
 type Config struct {
-	Dir      string       // where the database and the keys are; made if missing
-	Listener net.Listener // where the app, the pages and the subscribers come in; the sidecar's own once it is open
-	Admin    net.Listener // where the operator comes in; default: a unix socket, admin.sock in Dir, for its owner alone
-	Dev      bool         // development: any session id, no API key, the webhook route. Only on loopback
+	Dir      string       `reload:"start"` // where the database and the keys are; made if missing
+	Listener net.Listener `reload:"start"` // where the app, the pages and the subscribers come in; the sidecar's own once it is open
+	Admin    net.Listener `reload:"start"` // where the operator comes in; default: a unix socket, admin.sock in Dir, for its owner alone
+	Dev      bool         `reload:"start"` // development: any session id, no API key, the webhook route. Only on loopback
 
-	Edge      string // the edge's host:port; default: that of the join code. A sidecar that has not joined an edge has no tunnel
-	WebSocket string // the edge's host:port where UDP is blocked; default: Edge
-	Metered   bool   // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
+	Edge      string `reload:"start"` // the edge's host:port; default: that of the join code. A sidecar that has not joined an edge has no tunnel
+	WebSocket string `reload:"start"` // the edge's host:port where UDP is blocked; default: Edge
+	Metered   bool   `reload:"start"` // spare the bytes of the tunnel: it pings rarely, except while a payment is pending
 
 	// Canary is how often the edge is asked for a canary, by which it is known that callbacks get through; at most every
 	// second. Default: every half minute, or every two minutes when Metered.
-	Canary time.Duration
+	Canary time.Duration `reload:"start"`
 
-	Shortcodes []daraja.Shortcode // what customers pay to; default: none, and then nothing is ever pushed from here
-	DarajaURL  string             // default: Safaricom's own host for each shortcode's environment
-	DarajaHTTP *http.Client       // default: daraja.NewHTTPClient()
+	Shortcodes []daraja.Shortcode `reload:"live"`  // what customers pay to; default: none, and then nothing is ever pushed from here
+	DarajaURL  string             `reload:"live"`  // default: Safaricom's own host for each shortcode's environment
+	DarajaHTTP *http.Client       `reload:"start"` // default: daraja.NewHTTPClient()
 
-	Businesses map[string]string // by a shortcode's name: what customers know its business by, for the checkout page; default: not said
+	Businesses map[string]string `reload:"live"` // by a shortcode's name: what customers know its business by, for the checkout page; default: not said
 
 	// TLS for Listener, as files in PEM that are read again when they change. Beyond loopback either they are needed, or that
 	// somebody says that plain HTTP will do: a proxy has the certificate, or nobody else is on that network.
-	CertificateFile, KeyFile string
-	PlainHTTP                bool
+	CertificateFile, KeyFile string `reload:"start"`
+	PlainHTTP                bool   `reload:"start"`
 
-	Origins         []string // origins of web pages that may call: "https://shop.example"; default: only our own
-	Hosts           []string // names that this sidecar answers to besides loopback's and those of PublicURL and Origins; default: none
-	AcceptCallbacks bool     // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
-	Connections     int      // from apps, pages and tills, at a time; default: 8,192
-	PublicURL       string   // the address under which others reach this sidecar; default: http:// and the listener's
+	Origins         []string `reload:"live"`  // origins of web pages that may call: "https://shop.example"; default: only our own
+	Hosts           []string `reload:"live"`  // names that this sidecar answers to besides loopback's and those of PublicURL and Origins; default: none
+	AcceptCallbacks bool     `reload:"live"`  // take callbacks on POST /c/{key}/{ref} too; default: only through the tunnel
+	Connections     int      `reload:"start"` // from apps, pages and tills, at a time; default: 8,192
+	PublicURL       string   `reload:"live"`  // the address under which others reach this sidecar; default: http:// and the listener's
 
-	QueryAbove map[string]push.Money // by a shortcode's name: ask Daraja before a success of more than this counts; default: believe callbacks
+	QueryAbove map[string]push.Money `reload:"live"` // by a shortcode's name: ask Daraja before a success of more than this counts; default: believe callbacks
 
 	// Prompts that are sent and not paid, at most, from whatever session, till and shortcode; less than 0: as many as there are.
-	PromptsPerPhone    int // on one phone in an hour; default: 6, and in dev no limit
-	PromptsPerPhoneDay int // on one phone in a day; default: 20, and in dev no limit
-	PromptsPerSession  int // of one session in an hour; default: 10, and in dev no limit
+	PromptsPerPhone    int `reload:"live"` // on one phone in an hour; default: 6, and in dev no limit
+	PromptsPerPhoneDay int `reload:"live"` // on one phone in a day; default: 20, and in dev no limit
+	PromptsPerSession  int `reload:"live"` // of one session in an hour; default: 10, and in dev no limit
 
 	// What one till may ask for, paid or not; less than 0: as much as it likes.
-	PromptsPerTill     int // in a minute; default: 12
-	PromptsPerTillHour int // in an hour; default: 120
+	PromptsPerTill     int `reload:"live"` // in a minute; default: 12
+	PromptsPerTillHour int `reload:"live"` // in an hour; default: 120
 
-	KeepBodies   time.Duration // of callbacks, which hold numbers and names; default: 90 days; less than 0: for ever
-	KeepPayments time.Duration // at least 30 days; default: for ever
+	KeepBodies   time.Duration `reload:"live"` // of callbacks, which hold numbers and names; default: 90 days; less than 0: for ever
+	KeepPayments time.Duration `reload:"live"` // at least 30 days; default: for ever
 
-	Forward           string            // the app's URL, which is given each callback; default: none
-	ForwardInsecure   bool              // over plain HTTP also to another machine
-	ForwardSecretFile string            // what those requests are signed with: whsec_ and base64, a line for each; default: ForwardSecret in Dir, made if missing
-	ForwardAtOnce     int               // how many of them may be under way; default: 8
-	ForwardHTTP       http.RoundTripper // default: package forward's own
+	Forward           string            `reload:"live"`  // the app's URL, which is given each callback; default: none
+	ForwardInsecure   bool              `reload:"live"`  // over plain HTTP also to another machine
+	ForwardSecretFile string            `reload:"live"`  // what those requests are signed with: whsec_ and base64, a line for each; default: ForwardSecret in Dir, made if missing
+	ForwardAtOnce     int               `reload:"live"`  // how many of them may be under way; default: 8
+	ForwardHTTP       http.RoundTripper `reload:"start"` // default: package forward's own
 
-	UnknownAfter     time.Duration // say UNKNOWN after so much silence; default: 90 s
-	FirstAsk         time.Duration // ask Daraja after so much silence; default: 30 s
-	QueriesPerMinute int           // ask Daraja at most so often with one consumer key; default: 5
+	UnknownAfter     time.Duration `reload:"live"` // say UNKNOWN after so much silence; default: 90 s
+	FirstAsk         time.Duration `reload:"live"` // ask Daraja after so much silence; default: 30 s
+	QueriesPerMinute int           `reload:"live"` // ask Daraja at most so often with one consumer key; default: 5
 
-	PhoneURL, EdgeURL, SandboxURL string // dev: where the pretend phone, the edge and the pretend Safaricom are, for the pages
+	PhoneURL, EdgeURL, SandboxURL string `reload:"start"` // dev: where the pretend phone, the edge and the pretend Safaricom are, for the pages
 
-	ListenPacket func() (net.PacketConn, error)                                       // the tunnel's socket; default: UDP on any port
-	Resolve      func(ctx context.Context, hostport string) (net.Addr, error)         // of Edge; default: the system's resolver
-	Dial         func(ctx context.Context, network, address string) (net.Conn, error) // TCP to Edge or Proxy; default: net.Dialer
-	Proxy        func(*url.URL) (*url.URL, error)                                     // to Edge, for a WebSocket; default: none
-	Logger       *slog.Logger                                                         // default: silence
+	ListenPacket func() (net.PacketConn, error)                                       `reload:"start"` // the tunnel's socket; default: UDP on any port
+	Resolve      func(ctx context.Context, hostport string) (net.Addr, error)         `reload:"start"` // of Edge; default: the system's resolver
+	Dial         func(ctx context.Context, network, address string) (net.Conn, error) `reload:"start"` // TCP to Edge or Proxy; default: net.Dialer
+	Proxy        func(*url.URL) (*url.URL, error)                                     `reload:"start"` // to Edge, for a WebSocket; default: none
+	Logger       *slog.Logger                                                         `reload:"start"` // default: silence
 }
 
 // How long things may take when Run is asked to end. Together they stay under a second.
@@ -111,16 +112,14 @@ const (
 	drainPushes   = 300 * time.Millisecond // for Daraja to answer what was just sent; then the payment is UNKNOWN
 )
 
-// shortestKept is how long payments are kept at least.
-const shortestKept = 30 * 24 * time.Hour
-
 // ringSize is how many of the newest events are kept in memory: some megabytes, and minutes of a very busy shop.
 const ringSize = 4096
 
 // Sidecar is one running sidecar.
 type Sidecar struct {
-	config Config
-	log    *slog.Logger
+	config   Config // what of it only a start changes; the rest is settings'
+	settings atomic.Pointer[settings]
+	log      *slog.Logger
 
 	lock     *flock.Flock
 	table    *correlate.Table
@@ -129,21 +128,15 @@ type Sidecar struct {
 	tunnel   *tunnel.Client // nil without an edge
 	admin    net.Listener   // nil: the folder takes no socket
 	expected expectation
-	watch    *watch.Watch
-	forward  *forward.Forwarder        // to the app; nil: nobody is given callbacks
-	clients  map[string]*daraja.Client // by the shortcode's name
-	apps     [][]string                // the names of shortcodes that have one consumer key
+	daraja   *http.Client
 
 	keys    sync.Mutex // held to change the keys behind refs, or to look at them
 	refKeys []refKey
 
 	apiKey     string
 	inbox      string // the {key} of our own callback address
-	base       string // our own address, without a slash at the end
 	onLoopback bool
-	origins    map[string]bool // that may call
-	hosts      map[string]bool // that we answer to besides loopback's
-	machine    string          // the name of this one
+	machine    string // the name of this one
 
 	damaged                   chan error // has why, once the database turned out to be damaged
 	restarted                 bool       // this folder was a sidecar's before
@@ -159,16 +152,17 @@ type Sidecar struct {
 
 // Open makes ready what the sidecar needs on disk. Nothing is served and nothing is dialled before Run.
 func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
-	s := &Sidecar{config: config, log: config.Logger, clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}, damaged: make(chan error, 1)}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	s := newSidecar(config, config.Logger)
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("sidecar: open: %w", errors.Join(err, s.release()))
 		}
 	}()
-	if err := s.configure(); err != nil {
+	if err := s.place(); err != nil {
+		return nil, err
+	}
+	set, err := newSettings(config, s.daraja, nil)
+	if err != nil {
 		return nil, err
 	}
 	if s.lock, err = lockDir(config.Dir); err != nil {
@@ -193,17 +187,15 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	}
 	s.apiKey, s.inbox = hex.EncodeToString(app), hex.EncodeToString(inbox)
 
-	if err := s.openTable(ctx); err != nil {
+	if err := s.openTable(ctx, set.config); err != nil {
 		return nil, err
 	}
 	s.hub = hub.New(ringSize, s.table.Head(), s.load)
-	s.watch = &watch.Watch{
-		Table: s.table, Apps: s.apps, PerMinute: config.QueriesPerMinute, Logger: s.log,
-		Client: func(name string) *daraja.Client { return s.clients[name] },
-	}
-	if err := s.openForward(ctx); err != nil {
+	set.watch = s.newWatch(set)
+	if err := s.openForward(ctx, set); err != nil {
 		return nil, err
 	}
+	s.settings.Store(set)
 	if s.identity, err = loadIdentity(config.Dir, s.log); err != nil {
 		return nil, err
 	}
@@ -222,15 +214,29 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 
 // Check says what is wrong with config, as far as that can be said without the state. Of Listener it asks the address alone.
 func Check(config Config) error {
-	s := &Sidecar{config: config, log: slog.New(slog.DiscardHandler), clients: map[string]*daraja.Client{}, origins: map[string]bool{}, hosts: map[string]bool{}}
-	if err := s.configure(); err != nil {
+	s := newSidecar(config, nil)
+	if err := s.place(); err != nil {
+		return fmt.Errorf("sidecar: %w", err)
+	}
+	if _, err := newSettings(config, s.daraja, nil); err != nil {
 		return fmt.Errorf("sidecar: %w", err)
 	}
 	return nil
 }
 
-// configure checks what can be checked without the disk.
-func (s *Sidecar) configure() error {
+func newSidecar(c Config, log *slog.Logger) *Sidecar {
+	s := &Sidecar{config: reload.Merge(c, Config{}), log: log, daraja: c.DarajaHTTP, damaged: make(chan error, 1)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.daraja == nil {
+		s.daraja = daraja.NewHTTPClient()
+	}
+	return s
+}
+
+// place checks what a sidecar stands on, which stays as long as it does.
+func (s *Sidecar) place() (err error) {
 	c := s.config
 	if c.Listener == nil {
 		return errors.New("nothing to serve on: set Listener")
@@ -242,76 +248,16 @@ func (s *Sidecar) configure() error {
 	if c.Dev && !s.onLoopback {
 		return fmt.Errorf("dev asks nobody for a key, so it does not serve %s: listen on 127.0.0.1", c.Listener.Addr())
 	}
-	if c.KeepPayments != 0 && c.KeepPayments < shortestKept {
-		return fmt.Errorf("payments are kept for %v at least, and were to be for %v: the edge may show callbacks of weeks ago again", shortestKept, c.KeepPayments)
-	}
 	if (c.CertificateFile == "") != (c.KeyFile == "") {
 		return errors.New("a certificate needs its key, and a key its certificate: set CertificateFile and KeyFile")
 	}
-	scheme := "http"
 	if c.CertificateFile != "" {
-		var err error
 		if s.certificate, err = loadCertificate(c.CertificateFile, c.KeyFile, s.log); err != nil {
 			return err
 		}
-		scheme = "https"
 	}
 	if s.certificate == nil && !s.onLoopback && !c.PlainHTTP {
 		return fmt.Errorf("%s can be reached from other machines, and there is no certificate: everybody on the way could read payments and take a till's place", c.Listener.Addr())
-	}
-	s.base = scheme + "://" + c.Listener.Addr().String()
-	for _, host := range c.Hosts {
-		name := strings.ToLower(strings.TrimSuffix(host, "."))
-		if name == "" || strings.ContainsAny(name, "/:*@ ") {
-			return fmt.Errorf("%q is not a host: write a name such as shop-pc or pay.shop.example, without scheme and port", host)
-		}
-		s.hosts[name] = true
-	}
-	if c.PublicURL != "" {
-		u, err := url.Parse(c.PublicURL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return fmt.Errorf("public address %q: write scheme, host and perhaps a path, as in https://pay.shop.example", c.PublicURL)
-		}
-		s.base = strings.TrimSuffix(c.PublicURL, "/")
-		s.hosts[strings.ToLower(u.Hostname())] = true
-	}
-	for _, o := range c.Origins {
-		origin, err := originOf(o)
-		if err != nil {
-			return err
-		}
-		s.origins[origin] = true
-		u, _ := url.Parse(origin)
-		s.hosts[u.Hostname()] = true
-	}
-
-	tokens := map[[3]string]*daraja.Tokens{} // one owner of the token per consumer key and host
-	app := map[string]int{}                  // by host and consumer key: Daraja's limits are the app's
-	hc := c.DarajaHTTP
-	if hc == nil {
-		hc = daraja.NewHTTPClient()
-	}
-	for _, code := range c.Shortcodes {
-		if code.Name == "" || s.clients[code.Name] != nil {
-			return fmt.Errorf("shortcode %q: every shortcode needs a name of its own", code.Name)
-		}
-		host := c.DarajaURL
-		if host == "" {
-			if host = daraja.BaseURL(code.Environment); host == "" {
-				return fmt.Errorf("shortcode %q: environment %q: write sandbox or production", code.Name, code.Environment)
-			}
-		}
-		key := [3]string{host, code.ConsumerKey, code.ConsumerSecret}
-		if tokens[key] == nil {
-			tokens[key] = daraja.NewTokens(host, code.ConsumerKey, code.ConsumerSecret, hc)
-		}
-		at, known := app[host+" "+code.ConsumerKey]
-		if !known {
-			at = len(s.apps)
-			app[host+" "+code.ConsumerKey], s.apps = at, append(s.apps, nil)
-		}
-		s.apps[at] = append(s.apps[at], code.Name)
-		s.clients[code.Name] = &daraja.Client{BaseURL: host, Shortcode: code, Tokens: tokens[key], HTTP: hc}
 	}
 	return nil
 }
@@ -356,7 +302,7 @@ func (s *Sidecar) publish(events []correlate.Event) {
 
 // unknownAfter is how long a payment stays PENDING.
 func (s *Sidecar) unknownAfter() time.Duration {
-	return cmp.Or(s.config.UnknownAfter, 90*time.Second)
+	return cmp.Or(s.settings.Load().config.UnknownAfter, 90*time.Second)
 }
 
 // load reads what the hub no longer holds.
@@ -416,7 +362,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return s.serveOperator(life) })
-	group.Go(func() error { return s.watch.Run(life) })
+	group.Go(func() error { return s.settings.Load().watch.Run(life) })
 	group.Go(func() error { return s.table.Checkpoint(life) })
 	group.Go(func() error { return s.table.Retain(life) })
 	group.Go(func() error {
@@ -427,8 +373,8 @@ func (s *Sidecar) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	if s.forward != nil {
-		group.Go(func() error { return s.forward.Run(life) })
+	if f := s.settings.Load().forward; f != nil {
+		group.Go(func() error { return f.Run(life) })
 	}
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })

@@ -133,7 +133,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	if status.Asking, err = s.asking(r.Context()); err != nil {
 		return s.internal("count payments to ask about", err)
 	}
-	for _, c := range s.config.Shortcodes {
+	for _, c := range s.settings.Load().config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Kind, c.Environment})
 	}
 	if s.tunnel != nil {
@@ -213,7 +213,7 @@ func (s *Sidecar) getTillStatus(w http.ResponseWriter, r *http.Request) *problem
 		connected := s.tunnel.Status().Connected
 		status.Connected = &connected
 	}
-	for _, c := range s.config.Shortcodes {
+	for _, c := range s.settings.Load().config.Shortcodes {
 		status.Shortcodes = append(status.Shortcodes, shortcode{c.Name, c.Number, c.Environment})
 	}
 	reply(w, http.StatusOK, status)

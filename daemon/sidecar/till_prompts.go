@@ -52,7 +52,7 @@ func (s *Sidecar) tillMay(r *http.Request, till *correlate.Till, counted *turns,
 	if till == nil {
 		return nil
 	}
-	minute, hour := s.config.tillLimits()
+	minute, hour := s.settings.Load().config.tillLimits()
 	wait := counted.take(till.ID, minute, hour, time.Now())
 	if wait <= 0 {
 		return nil

@@ -180,7 +180,7 @@ func (s *Sidecar) secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
 	}
-	u, err := url.Parse(s.config.PublicURL)
+	u, err := url.Parse(s.settings.Load().config.PublicURL)
 	return err == nil && u.Scheme == "https" && strings.EqualFold(u.Host, r.Host)
 }
 
@@ -303,7 +303,7 @@ func (s *Sidecar) inviteTill(w http.ResponseWriter, r *http.Request) *problem {
 	if err := s.table.Audit(r.Context(), correlate.Act{Who: who, Act: "till invited", Subject: in.Name}); err != nil {
 		return s.internal("write down an invitation", err)
 	}
-	reply(w, http.StatusCreated, map[string]any{"code": code, "until": push.Time{Time: until}, "url": s.base + "/till"})
+	reply(w, http.StatusCreated, map[string]any{"code": code, "until": push.Time{Time: until}, "url": s.settings.Load().base + "/till"})
 	return nil
 }
 
