@@ -307,6 +307,23 @@ func TestHealthAndReadiness(t *testing.T) {
 	s.want(s.do("GET", "/readyz", ""), 200, "")
 }
 
+func TestWhoGivesUpAskingForReadinessIsNoFaultOfTheDatabase(t *testing.T) {
+	log := new(lockedBuffer)
+	s, err := sidecar.Open(t.Context(), sidecar.Config{Dir: t.TempDir(), Dev: true, Listener: newPipeListener(), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Ready(gone); err == nil {
+		t.Error("it was ready for one who had gone")
+	}
+	if text := log.String(); strings.Contains(text, "ERROR") {
+		t.Errorf("the log names a fault: %s", text)
+	}
+}
+
 func TestTooManyReadersOfOneSessionAreSentAway(t *testing.T) {
 	s := open(t, true)
 	for range 500 {

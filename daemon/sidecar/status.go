@@ -40,11 +40,15 @@ func (s *Sidecar) Linked() error {
 
 // stores says why nothing can be stored; nil if it can.
 func (s *Sidecar) stores(ctx context.Context) error {
-	if _, err := s.table.Oldest(ctx); err != nil {
+	if _, err := s.table.Oldest(ctx); errors.Is(err, context.Canceled) { // whoever asked has gone
+		return err
+	} else if err != nil {
 		s.log.Error("sidecar: the database cannot be read", "err", err)
 		return errors.New("the database cannot be read")
 	}
-	if err := s.table.Probe(ctx); err != nil {
+	if err := s.table.Probe(ctx); errors.Is(err, context.Canceled) {
+		return err
+	} else if err != nil {
 		s.log.Error("sidecar: the database cannot be written", "err", err)
 		return errors.New("the database cannot be written: is the disk full?")
 	}
