@@ -22,14 +22,14 @@ var mayImport = map[string][]string{
 	"daemon/secret":  {},                                                                         // one rule for every file that nobody else may read
 	"daemon/reload":  {},                                                                         // what may change while a daemon runs, by one rule for both and for the command
 	"daemon/forward": {"sync/..."},                                                               // callbacks to the merchant's own app
-	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "systemd"},
+	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "internal/form", "systemd"},
 	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
 	"tunnel/enrol":   {"tunnel/wire"},
-	"tunnel/journal": {"tunnel/wire"},
+	"tunnel/journal": {"tunnel/wire", "internal/form"},
 	"sync/daraja":    {},
-	"sync/correlate": {"sync/daraja", "sync/push", "tunnel/wire"},
+	"sync/correlate": {"sync/daraja", "sync/push", "tunnel/wire", "internal/form"},
 	"sync/push":      {},
 	"sync/hub":       {},
 	"sync/books":     {"sync/daraja", "sync/push"}, // apart: a statement of M-Pesa has a vocabulary of its own, and no state
@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"systemd":        {},
 
 	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
+	"internal/form":              {}, // one way in which databases go from version to version
 	"internal/loopback":          {}, // for tests: one way to a port that stays a test's
 	"sync/daraja/sandbox":        {"sync/daraja"},
 	"tunnel/journal/journaltest": {"tunnel/journal", "tunnel/wire"},

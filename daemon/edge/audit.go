@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -57,22 +58,6 @@ type auditLog struct {
 	mu       sync.Mutex
 	refusals map[refused]*refusals
 }
-
-const auditSchema = `
-CREATE TABLE IF NOT EXISTS audit (
-	id      INTEGER PRIMARY KEY AUTOINCREMENT,
-	time    INTEGER NOT NULL, -- Unix milliseconds
-	who     TEXT NOT NULL,
-	act     TEXT NOT NULL,
-	subject TEXT NOT NULL,
-	detail  TEXT NOT NULL
-) STRICT;
-CREATE TRIGGER IF NOT EXISTS audit_unchanged BEFORE UPDATE ON audit
-BEGIN SELECT RAISE(ABORT, 'a line of the audit is never changed'); END;
-CREATE TRIGGER IF NOT EXISTS audit_kept BEFORE DELETE ON audit
-BEGIN SELECT RAISE(ABORT, 'a line of the audit is never removed'); END;
-CREATE TRIGGER IF NOT EXISTS audit_not_replaced BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
-BEGIN SELECT RAISE(ABORT, 'a line of the audit is never replaced'); END;`
 
 func newAuditLog(db *sql.DB, log *slog.Logger) *auditLog {
 	return &auditLog{db: db, log: log, refusals: make(map[refused]*refusals)}
@@ -233,13 +218,18 @@ func (a *auditLog) query(ctx context.Context, which string, args ...any) ([]Audi
 }
 
 // recordIn adds a line to the database in dir, which an edge may have open or not: a backup is made by a process of its own.
+// That may be older than the edge, and then keeps off; or newer, and then leaves the form to the edge.
 func recordIn(ctx context.Context, dir, who, act, detail string) error {
-	return withAudit(ctx, filepath.Join(dir, databaseFile), func(db *sql.DB) error {
+	path := filepath.Join(dir, databaseFile)
+	if err := form.Check(path, tables()...); err != nil {
+		return err
+	}
+	return withDatabase(path, func(db *sql.DB) error {
 		return insertAudit(ctx, db, who, act, whoEdge, detail)
 	})
 }
 
-func withAudit(ctx context.Context, path string, do func(*sql.DB) error) (err error) {
+func withDatabase(path string, do func(*sql.DB) error) (err error) {
 	dsn, err := journal.DataSource(path)
 	if err != nil {
 		return err
@@ -250,9 +240,6 @@ func withAudit(ctx context.Context, path string, do func(*sql.DB) error) (err er
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, auditSchema); err != nil {
-		return err
-	}
 	return do(db)
 }
 
@@ -282,7 +269,10 @@ func (f *auditFinds) look(id int64, values []any) {
 
 // putInto writes the lines into the database at path, and one about the salvage.
 func (f *auditFinds) putInto(ctx context.Context, path, detail string) error {
-	return withAudit(ctx, path, func(db *sql.DB) error {
+	return withDatabase(path, func(db *sql.DB) error {
+		if err := up(ctx, db, path, nil); err != nil {
+			return err
+		}
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return err

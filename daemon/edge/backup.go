@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,16 @@ func Backup(ctx context.Context, dir, who, version string, w io.Writer) (backup.
 	return about, nil
 }
 
+// renew brings a database that was put back to today's form, or refuses it if it comes from a newer edge, and gives its
+// histories new epochs.
+func renew(ctx context.Context, path string) error {
+	err := withDatabase(path, func(db *sql.DB) error { return up(ctx, db, path, nil) })
+	if err != nil {
+		return err
+	}
+	return journal.RenewAll(ctx, path)
+}
+
 // Restore puts what Backup wrote into dir, where no edge may run. A state that is there is moved aside if replace says
 // so. who is for the audit. Sidecars that have seen more than the backup holds miss nothing that comes from now on: the journal has a new epoch.
 func Restore(ctx context.Context, dir, who string, r io.Reader, replace bool) (done backup.Restored, err error) {
@@ -46,7 +57,7 @@ func Restore(ctx context.Context, dir, who string, r io.Reader, replace bool) (d
 	if err := salvage.Finish(filepath.Join(dir, databaseFile)); err != nil { // or the next start would put that in place of what is restored
 		return done, fmt.Errorf("edge: restore: %w", err)
 	}
-	if done, err = state.Restore(ctx, dir, r, journal.RenewAll, replace); err != nil {
+	if done, err = state.Restore(ctx, dir, r, renew, replace); err != nil {
 		return done, fmt.Errorf("edge: %w", err)
 	}
 	detail := fmt.Sprintf("made on %s at %s", done.About.Host, done.About.Made.UTC().Format(time.RFC3339))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/salvage"
+	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
@@ -154,6 +155,9 @@ func orNull(t time.Time) any {
 func (e *Edge) openState(ctx context.Context) error {
 	path := filepath.Join(e.config.Dir, databaseFile)
 	if err := salvage.Finish(path); err != nil {
+		return err
+	}
+	if err := form.Check(path, tables()...); err != nil { // also of one that is damaged: it is for the newer hodi to mend
 		return err
 	}
 	copied, copyErr := readRoster(filepath.Join(e.config.Dir, rosterFile))

@@ -87,36 +87,6 @@ type place struct {
 
 func newPlace(endpoint string, k Key) place { return place{endpoint, kinds[k.Kind], new(atomic.Int64)} }
 
-const directorySchema = `
-CREATE TABLE IF NOT EXISTS edge_endpoint (
-	name    TEXT PRIMARY KEY,
-	created INTEGER NOT NULL, -- Unix milliseconds, as all times
-	device  BLOB,             -- SHA-256 of its sidecar's public key; NULL: none has joined
-	joined  INTEGER,
-	expires INTEGER,
-	revoked INTEGER,
-	seen    INTEGER
-) STRICT;
-CREATE TABLE IF NOT EXISTS edge_key (
-	key      TEXT PRIMARY KEY, -- 32 hex digits
-	endpoint TEXT NOT NULL REFERENCES edge_endpoint (name),
-	name     TEXT NOT NULL,
-	kind     TEXT NOT NULL CHECK (kind IN ('notice', 'validation', 'lookup', 'bill')),
-	created  INTEGER NOT NULL,
-	retired  INTEGER,
-	used     INTEGER,
-	UNIQUE (endpoint, name)
-) STRICT;
-CREATE TABLE IF NOT EXISTS edge_invite (
-	endpoint TEXT PRIMARY KEY REFERENCES edge_endpoint (name),
-	sum      BLOB NOT NULL UNIQUE, -- SHA-256 of the secret in the join code
-	created  INTEGER NOT NULL,
-	expires  INTEGER NOT NULL,
-	used     INTEGER,
-	device   BLOB, -- that used it
-	revoked  INTEGER
-) STRICT;`
-
 func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (*directory, error) {
 	dsn, err := journal.DataSource(path)
 	if err != nil {
@@ -131,9 +101,11 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 		db: db, public: public, copy: filepath.Join(filepath.Dir(path), rosterFile), log: log, audit: newAuditLog(db, log),
 		endpoints: make(map[string]*Endpoint), places: make(map[string]place), invites: make(map[string]*invite),
 	}
-	if err := d.load(ctx); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err = up(ctx, db, path, log); err == nil {
+		err = d.load(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
 	}
 	return d, nil
 }
@@ -141,12 +113,6 @@ func openDirectory(ctx context.Context, path, public string, log *slog.Logger) (
 func (d *directory) close() error { return d.db.Close() }
 
 func (d *directory) load(ctx context.Context) error {
-	if err := d.migrate(ctx); err != nil {
-		return err
-	}
-	if _, err := d.db.ExecContext(ctx, directorySchema+auditSchema); err != nil {
-		return err
-	}
 	rows, err := d.db.QueryContext(ctx, `SELECT name, created, device, joined, expires, revoked, seen FROM edge_endpoint`)
 	if err != nil {
 		return err
@@ -219,24 +185,6 @@ func (d *directory) loadInvites(ctx context.Context) error {
 		d.invites[i.endpoint] = i
 	}
 	return rows.Err()
-}
-
-// migrate brings the tables of an edge whose sidecars had tokens to what they are now. Endpoints keep their addresses, which
-// Safaricom has been told; their sidecars have to join.
-func (d *directory) migrate(ctx context.Context) error {
-	var old int
-	if err := d.db.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info('edge_endpoint') WHERE name = 'token'`).Scan(&old); err != nil || old == 0 {
-		return err
-	}
-	return d.commit(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `
-			CREATE TABLE edge_endpoint_new (name TEXT PRIMARY KEY, created INTEGER NOT NULL, device BLOB, joined INTEGER, expires INTEGER, revoked INTEGER, seen INTEGER) STRICT;
-			INSERT INTO edge_endpoint_new (name, created) SELECT name, created FROM edge_endpoint;
-			DROP TABLE edge_endpoint;
-			ALTER TABLE edge_endpoint_new RENAME TO edge_endpoint;
-			ALTER TABLE edge_key ADD COLUMN used INTEGER;`)
-		return err
-	})
 }
 
 // perhaps is a time that may not have been.

@@ -27,6 +27,9 @@ func (s *Sidecar) openTable(ctx context.Context, c Config) error {
 	if err := salvage.Finish(path); err != nil {
 		return err
 	}
+	if err := correlate.Check(path); err != nil { // also of one that is damaged: it is for the newer hodi to mend
+		return err
+	}
 	err := salvage.Check(ctx, path)
 	if errors.Is(err, salvage.ErrLog) {
 		if err = s.cutLog(ctx, path, err); err == nil {

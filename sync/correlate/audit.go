@@ -89,6 +89,9 @@ func Record(ctx context.Context, path string, a Act) error {
 }
 
 func record(ctx context.Context, path string, a Act) error {
+	if err := Check(path); err != nil { // its audit may be another too
+		return err
+	}
 	file, err := dataSource(path)
 	if err != nil {
 		return err

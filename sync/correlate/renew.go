@@ -33,7 +33,7 @@ func renew(ctx context.Context, path string) error {
 	db.SetMaxOpenConns(1)
 	conn, err := db.Conn(ctx)
 	if err == nil {
-		if err = migrate(ctx, conn); err == nil {
+		if err = migrate(ctx, conn, path, nil); err == nil {
 			err = renewEvents(ctx, conn)
 		}
 		err = errors.Join(err, conn.Close())

@@ -4,11 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/hodihq/hodi/internal/form"
 )
 
 // schema is every form that the file ever had, as the steps from one to the next. A step that was released is never
-// edited: a file in a shop has been through it. PRAGMA user_version counts the steps taken.
+// edited: a file in a shop has been through it. PRAGMA user_version counts the steps taken (package form).
 //
 // Times are Unix milliseconds, and 0 is none; ids that are not known are ”. The secondary indexes leave those out, so
 // that what never ends (a payment without ids, a callback that was applied) costs nothing there. Every index that a
@@ -229,33 +232,26 @@ var schema = [...]string{
 	`,
 }
 
-// migrate brings the file to the newest form, all steps in one transaction, and mints the epoch of a new file.
-func migrate(ctx context.Context, conn *sql.Conn) error {
-	var version int
-	if err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
+// tables are all there are in the file.
+func tables() *form.Tables {
+	return &form.Tables{Of: "the table of payments", Steps: schema[:], New: mintEpoch}
+}
+
+// mintEpoch begins the history of events.
+func mintEpoch(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "INSERT INTO store (one, epoch) VALUES (1, ?)", time.Now().UnixMilli())
+	return err
+}
+
+// Check refuses a file, damaged or not, that a newer program has used.
+func Check(path string) error {
+	if err := form.Check(path, tables()); err != nil {
+		return fmt.Errorf("correlate: open: %w", err)
 	}
-	if version > len(schema) {
-		return fmt.Errorf("the file has form %d, and this program knows %d at most: a newer one has used it", version, len(schema))
-	}
-	if version == len(schema) {
-		return nil
-	}
-	tx, err := conn.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	for _, step := range schema[version:] {
-		if _, err := tx.ExecContext(ctx, step); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO store (one, epoch) VALUES (1, ?)", time.Now().UnixMilli()); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(schema))); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return nil
+}
+
+// migrate brings the file to the newest form.
+func migrate(ctx context.Context, conn *sql.Conn, path string, log *slog.Logger) error {
+	return form.Up(ctx, conn, path, log, tables())
 }

@@ -187,7 +187,7 @@ func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	if t.conn, err = t.db.Conn(ctx); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, t.conn); err != nil {
+	if err := migrate(ctx, t.conn, cfg.Path, t.log); err != nil {
 		return nil, err
 	}
 	if t.do, err = prepare(ctx, t.conn); err != nil {

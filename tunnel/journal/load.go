@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -17,15 +18,15 @@ const tuning = `
 PRAGMA cache_size = -16000;
 PRAGMA wal_autocheckpoint = 16000;`
 
-func (w *writer) open(ctx context.Context) (err error) {
+func (w *writer) open(ctx context.Context, path string) (err error) {
 	w.byName = make(map[string]*staged)
 	if w.conn, err = w.db.Conn(ctx); err != nil {
 		return err
 	}
-	if _, err := w.conn.ExecContext(ctx, tuning+schema); err != nil {
+	if err := form.Up(ctx, w.conn, path, w.s.log, Tables()); err != nil {
 		return err
 	}
-	if err := w.addColumns(ctx); err != nil {
+	if _, err := w.conn.ExecContext(ctx, tuning); err != nil {
 		return err
 	}
 	for _, p := range []struct {
@@ -85,27 +86,6 @@ func (w *writer) load(ctx context.Context) error {
 			h.marks = append(h.marks, m)
 		}
 		if err := marks.Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// addColumns gives the tables of a file that was made before entries had checksums, and before there were canaries, room
-// for them.
-func (w *writer) addColumns(ctx context.Context) error {
-	for _, add := range []struct{ table, column, is string }{
-		{"journal_entry", "crc", "INTEGER"},
-		{"journal_endpoint", "canaries", "INTEGER NOT NULL DEFAULT 0"},
-		{"journal_endpoint", "canary", "INTEGER NOT NULL DEFAULT 0"},
-		{"journal_endpoint", "canary_run", "INTEGER NOT NULL DEFAULT 0"},
-	} {
-		var has int
-		err := w.conn.QueryRowContext(ctx, `SELECT count(*) FROM pragma_table_info(?) WHERE name = ?`, add.table, add.column).Scan(&has)
-		if err == nil && has == 0 {
-			_, err = w.conn.ExecContext(ctx, `ALTER TABLE `+add.table+` ADD COLUMN `+add.column+` `+add.is)
-		}
-		if err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,9 @@ func RenewAll(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("journal: renew %s: %w", path, err)
 	}
-	_, err = db.ExecContext(ctx, schema+`UPDATE journal_endpoint SET epoch = max(epoch + 1, ?)`, time.Now().UnixMilli())
+	if err = up(ctx, db, path); err == nil {
+		_, err = db.ExecContext(ctx, `UPDATE journal_endpoint SET epoch = max(epoch + 1, ?)`, time.Now().UnixMilli())
+	}
 	if err := errors.Join(err, db.Close()); err != nil { // which winds the WAL back: the file is all there is
 		return fmt.Errorf("journal: renew %s: %w", path, err)
 	}

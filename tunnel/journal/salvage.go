@@ -51,7 +51,7 @@ func Salvage(ctx context.Context, path string, finds iter.Seq[Find], names []str
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if err := up(ctx, db, path); err != nil {
 		return fail(err)
 	}
 	tx, err := db.BeginTx(ctx, nil)

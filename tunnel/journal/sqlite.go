@@ -51,32 +51,6 @@ type SQLite struct {
 	dirty     []*history          // acknowledged further than is saved
 }
 
-// An entry's id is its endpoint's id, shifted, and its seq: so one endpoint's entries lie side by side and are found
-// without a second index. total counts the bytes of the endpoint's entries up to this one, pruned ones too; the
-// difference of two totals is what lies between them.
-const schema = `
-CREATE TABLE IF NOT EXISTS journal_endpoint (
-	id    INTEGER PRIMARY KEY,
-	name  TEXT NOT NULL UNIQUE,
-	epoch INTEGER NOT NULL,
-	acked INTEGER NOT NULL DEFAULT 0,
-	canaries   INTEGER NOT NULL DEFAULT 0, -- how many of its numbers were given to canaries
-	canary     INTEGER NOT NULL DEFAULT 0, -- the last of these
-	canary_run INTEGER NOT NULL DEFAULT 0  -- the first of the run that it is the last of
-) STRICT;
-CREATE TABLE IF NOT EXISTS journal_entry (
-	id    INTEGER PRIMARY KEY, -- endpoint << 40 | seq; of a run of canaries only the last has a row
-	total INTEGER NOT NULL,    -- a canary counts for nothing
-	data  BLOB NOT NULL,       -- the body of the entry's frame: package wire
-	crc   INTEGER              -- CRC-32C of data: a disk that forgets a bit is noticed. NULL: of a file made before there was one
-) STRICT;
-CREATE TABLE IF NOT EXISTS journal_mark ( -- what was acknowledged when
-	endpoint INTEGER NOT NULL,
-	at       INTEGER NOT NULL,     -- Unix milliseconds
-	seq      INTEGER NOT NULL,
-	PRIMARY KEY (endpoint, at)
-) STRICT, WITHOUT ROWID;`
-
 const (
 	seqBits     = 40 // a thousand years at 30 callbacks a second
 	maxSeq      = 1<<seqBits - 1
@@ -114,7 +88,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 	}
 	s.read.SetMaxOpenConns(8)
 	s.writer = &writer{s: s, db: write}
-	if err := s.writer.open(ctx); err != nil {
+	if err := s.writer.open(ctx, path); err != nil {
 		s.writer.close()
 		s.read.Close()
 		return nil, fmt.Errorf("journal: open %s: %w", path, err)
