@@ -275,6 +275,19 @@ func (s *Server) Signs() []Sign {
 	return list
 }
 
+// Generation is how many links an endpoint has had since this Server began.
+func (s *Server) Generation(endpoint string) uint64 {
+	s.mu.Lock()
+	st := s.seats[endpoint]
+	s.mu.Unlock()
+	if st == nil {
+		return 0
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.generation
+}
+
 // Links lists the present links, for display, by endpoint.
 func (s *Server) Links() []Link {
 	s.mu.Lock()

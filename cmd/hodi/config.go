@@ -53,6 +53,9 @@ type edgeSettings struct {
 	KeepDelivered   int `toml:"keep-delivered"`   // days
 	KeepUndelivered int `toml:"keep-undelivered"` // days
 	Hold            int `toml:"hold"`             // MiB
+
+	Metrics         string `toml:"metrics"`
+	MetricsInsecure bool   `toml:"metrics-insecure"`
 }
 
 type sidecarSettings struct {

@@ -26,7 +26,7 @@ func edgeCommand() *cli.Command {
 		&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 		&cli.BoolFlag{Name: "new-identity", Usage: "if ca.crt and ca.key are lost for good, make others: every shop has to join anew"},
 		debugFlag(),
-	}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags())...)
+	}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags(), metricsFlags("edge", "127.0.0.1:9464"))...)
 	return &cli.Command{
 		Name:   "edge",
 		Usage:  "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
@@ -134,6 +134,10 @@ func runEdge(c *cli.Context) error {
 	}
 	defer conn.Close()
 	config.HTTP, config.UDP = listener, conn
+	if l := listenMetrics(s.Metrics, logger); l != nil {
+		defer l.Close()
+		config.Metrics = l
+	}
 	e, err := edge.Open(c.Context, config)
 	if err != nil {
 		return err
@@ -166,11 +170,14 @@ func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edg
 	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
 		return s, config, errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
+	if err := overMetrics(c, &s.Metrics, &s.MetricsInsecure); err != nil {
+		return s, config, fmt.Errorf("edge: %w", err)
+	}
 	limits, err := s.limits()
 	if err != nil {
 		return s, config, err
 	}
-	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Logger: logger}
+	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Version: version(), Logger: logger}
 	if err := setSource(&config, s, logger); err != nil {
 		return s, config, err
 	}

@@ -52,6 +52,7 @@ type acmeKeeper struct {
 	port   net.Addr
 	log    *slog.Logger
 	config atomic.Pointer[certmagic.Config] // nil before run
+	cache  atomic.Pointer[certmagic.Cache]  // nil before run
 }
 
 func newACME(a ACME, dir string, port net.Addr, log *slog.Logger) (*acmeKeeper, error) {
@@ -82,6 +83,19 @@ func (k *acmeKeeper) tls() *tls.Config {
 	}
 }
 
+func (k *acmeKeeper) ends() (first time.Time) {
+	cache := k.cache.Load()
+	if cache == nil {
+		return first
+	}
+	for _, domain := range k.Domains {
+		for _, c := range cache.AllMatchingCertificates(domain) {
+			first = sooner(first, c.Leaf.NotAfter)
+		}
+	}
+	return first
+}
+
 func (k *acmeKeeper) run(ctx context.Context) {
 	var config *certmagic.Config
 	logger := zap.New(&zapToSlog{log: k.log})
@@ -91,6 +105,7 @@ func (k *acmeKeeper) run(ctx context.Context) {
 		Logger:             logger,
 	})
 	defer cache.Stop()
+	k.cache.Store(cache)
 	config = certmagic.New(cache, certmagic.Config{
 		Storage:            &certmagic.FileStorage{Path: k.folder}, // files 0600, folders 0700
 		DefaultServerName:  k.Domains[0],

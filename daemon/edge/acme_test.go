@@ -119,9 +119,15 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 			authority := startAuthority(t, httpPort, tlsPort)
 			acme.Directory, acme.Roots = authority.directory, authority.trust
 			dir := t.TempDir()
-			w := start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: acme, PublicURL: "https://" + publicName})
+			page := metricsPort(t)
+			w := start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: acme, PublicURL: "https://" + publicName, Metrics: page})
 			waitFor(t, "a certificate", func() bool { return w.leaf(publicName, authority.roots) != nil })
 			waitFor(t, "another", func() bool { return w.leaf("two.shop.example", authority.roots) != nil })
+			ends := w.leaf(publicName, authority.roots).NotAfter
+			if other := w.leaf("two.shop.example", authority.roots).NotAfter; other.Before(ends) {
+				ends = other
+			}
+			scrape(t, page.Addr().String()).want(float64(ends.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
 			if answer := w.ask(publicName, authority.roots, w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
 				t.Errorf("a callback is answered %q", answer)
 			}

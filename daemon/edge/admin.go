@@ -15,7 +15,6 @@ import (
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel"
-	"github.com/hodihq/hodi/tunnel/wire"
 )
 
 // The operator's routes, on a socket that only the edge's own user may open:
@@ -107,35 +106,10 @@ func (e *Edge) delivers() bool {
 const mishapFor = 7 * 24 * time.Hour
 
 func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
-	connected := make(map[string]bool)
-	for _, l := range e.tunnel.Links() {
-		connected[l.Endpoint] = true
-	}
-	list := []shownEndpoint{}
-	for _, endpoint := range e.Endpoints() {
-		state, err := e.journal.State(r.Context(), endpoint.Name)
-		if err != nil {
-			adminError(w, err)
-			return
-		}
-		if connected[endpoint.Name] {
-			endpoint.Seen = time.Now().UTC()
-		} else if left := e.tunnel.Seen(endpoint.Name); left.After(endpoint.Seen) {
-			endpoint.Seen = left.UTC()
-		}
-		var undelivered time.Time
-		if next := max(state.Acked+1, state.Oldest); next <= state.Head {
-			if entry, err := e.journal.Entry(r.Context(), endpoint.Name, next); err == nil && entry.Kind != wire.KindCanary { // behind which there may be one, but it came just now
-				undelivered = entry.Received
-			}
-		}
-		held, limit := e.disk.Held(endpoint.Name)
-		list = append(list, shownEndpoint{
-			Endpoint: endpoint, Callback: endpoint.callback(), Connected: connected[endpoint.Name],
-			Oldest: state.Oldest, Head: state.Head, Acked: state.Acked,
-			Stored: state.Head - state.Canaries, Delivered: state.Acked - min(state.Heard, state.Acked),
-			Lost: e.disk.Lost(endpoint.Name), Held: held, Limit: limit, Undelivered: undelivered,
-		})
+	list, err := e.standing(r.Context())
+	if err != nil {
+		adminError(w, err)
+		return
 	}
 	mishaps, err := e.directory.audit.mishaps(r.Context(), time.Now().Add(-mishapFor))
 	if err != nil {

@@ -18,6 +18,31 @@ import (
 type keeper interface {
 	tls() *tls.Config        // for the port
 	run(ctx context.Context) // until ctx is done; the certificate stays what it is after that
+	ends() time.Time         // when it does, the first of several; zero: there is none yet
+}
+
+// certificateEnds is when the public certificate ends; zero: there is none.
+func (e *Edge) certificateEnds() time.Time {
+	if e.keeper != nil {
+		return e.keeper.ends()
+	}
+	var first time.Time
+	if e.config.TLS != nil {
+		for _, c := range e.config.TLS.Certificates {
+			if leaf := c.Leaf; leaf != nil {
+				first = sooner(first, leaf.NotAfter)
+			}
+		}
+	}
+	return first
+}
+
+// sooner is the first of two times, of which the zero one is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // openKeeper opens what c says; nil: c has the certificate itself, or there shall be none.
@@ -81,6 +106,8 @@ func (k *fileKeeper) tls() *tls.Config {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.current.Load(), nil },
 	}
 }
+
+func (k *fileKeeper) ends() time.Time { return k.current.Load().Leaf.NotAfter }
 
 func (k *fileKeeper) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)

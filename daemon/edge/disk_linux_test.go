@@ -61,7 +61,8 @@ func TestARealFullDisk(t *testing.T) {
 	for kind, size := range map[string]int{"tmpfs": 4, "ext4": 8} {
 		t.Run(kind, func(t *testing.T) {
 			dir := small(t, kind, size)
-			w := start(t, edge.Config{Dir: dir})
+			l := metricsPort(t)
+			w := start(t, edge.Config{Dir: dir, Metrics: l})
 			var want []string
 			post := func(body string) int {
 				t.Helper()
@@ -91,6 +92,11 @@ func TestARealFullDisk(t *testing.T) {
 			}
 			if status := w.ready(); status != 503 {
 				t.Errorf("on a full disk /readyz answers %d", status)
+			}
+			p := scrape(t, l.Addr().String())
+			p.want(0, "hodi_edge_disk_writable")
+			if n, _ := p.value("hodi_edge_callbacks_total", "endpoint=duka", "outcome=unstored"); n == 0 {
+				t.Error("nobody has counted what a full disk refuses")
 			}
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)

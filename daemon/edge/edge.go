@@ -12,7 +12,8 @@
 // certificate.go and acme.go have the public certificate, directory.go knows the endpoints with their keys and
 // sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not,
 // identity.go is what is kept on disk beside the database, admin.go is the operator's socket, pulse.go says whether to start
-// the edge anew would help, audit.go writes down what was done, backup.go makes a copy of it all and puts it back.
+// the edge anew would help, metrics.go what Prometheus is shown, audit.go writes down what was done, backup.go makes a copy
+// of it all and puts it back.
 package edge
 
 import (
@@ -31,6 +32,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/hodihq/hodi/daemon/console"
+	"github.com/hodihq/hodi/daemon/metrics"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
@@ -55,6 +57,8 @@ type Config struct {
 	// NewIdentity has another authority made where the one that sidecars know is lost: they all have to join anew. If it is there,
 	// nothing happens to it.
 	NewIdentity bool
+	Metrics     net.Listener  // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
+	Version     string        // of Hodi, for Metrics
 	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
 	Logger      *slog.Logger  // default: nothing is logged
 }
@@ -75,6 +79,8 @@ type Edge struct {
 	ingress   *ingress
 	tunnel    *tunnel.Server
 	admin     net.Listener // nil: the folder takes no socket
+	tally     *tally
+	waiting   waiting
 }
 
 // disk is what an edge asks of a journal on a disk besides.
@@ -103,7 +109,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
-	e := &Edge{config: c, log: c.Logger}
+	e := &Edge{config: c, log: c.Logger, tally: newTally()}
 	if e.sources, err = newSources(c.Source, c.Ranges, c.Proxies); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
@@ -140,7 +146,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		public = e.keeper.tls()
 	}
 	e.clerk = newClerk(c.Logger, e.directory.audit.refused)
-	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, delivers: e.delivers, find: e.directory.find, sources: e.sources, clerk: e.clerk, log: c.Logger}
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, delivers: e.delivers, find: e.directory.find, sources: e.sources, clerk: e.clerk, tally: e.tally, log: c.Logger}
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,
@@ -201,6 +207,9 @@ func (e *Edge) Run(ctx context.Context) error {
 			cancel(fmt.Errorf("edge: tunnel: %w", err))
 		}
 	})
+	if e.config.Metrics != nil {
+		parts.Go(func() { metrics.Serve(ctx, e.config.Metrics, e.registry(), e.log) })
+	}
 	parts.Go(func() { e.keepSeen(ctx) })
 	parts.Go(func() { e.keepExpiring(ctx) })
 	e.ingress.ready.Store(true)
@@ -256,6 +265,9 @@ func (e *Edge) release() error {
 	var errs []error
 	if e.admin != nil {
 		errs = append(errs, closed(e.admin.Close()))
+	}
+	if e.config.Metrics != nil {
+		errs = append(errs, closed(e.config.Metrics.Close()))
 	}
 	if e.journal != nil {
 		errs = append(errs, e.journal.Close())

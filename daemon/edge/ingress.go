@@ -53,6 +53,7 @@ type ingress struct {
 	find     func(key string) (place, bool)
 	sources  *sources
 	clerk    *clerk
+	tally    *tally
 	log      *slog.Logger
 	ready    atomic.Bool // it serves, and does not drain
 }
@@ -78,9 +79,11 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref string) {
+	began := time.Now()
 	remote, source := in.sources.judge(r)
 	to, ok := in.find(key)
 	if !ok {
+		in.tally.lost(source)
 		if source == wire.SourceKnown {
 			in.clerk.note("Safaricom posts to an address that is not known: was its key retired?", "callbacks", remote)
 		}
@@ -102,12 +105,13 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 	}
 	body, err := readBody(w, r)
 	if err != nil {
-		status, why := http.StatusBadRequest, "the body broke off"
+		status, why, outcome := http.StatusBadRequest, "the body broke off", outcomeBroken
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			status, why = http.StatusRequestEntityTooLarge, "the body is over 256 KiB"
+			status, why, outcome = http.StatusRequestEntityTooLarge, "the body is over 256 KiB", outcomeTooLarge
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
-			status, why = http.StatusRequestTimeout, "the body stopped coming"
+			status, why, outcome = http.StatusRequestTimeout, "the body stopped coming", outcomeTimedOut
 		}
+		in.tally.came(to.endpoint, outcome, 0)
 		in.clerk.note("callback refused", to.endpoint, remote, "status", status, "why", why)
 		refuse(w, status, why)
 		return
@@ -126,15 +130,18 @@ func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref str
 		Body:     body,
 	})
 	if err != nil {
-		after, why := retryBusy, "it could not be stored"
+		after, why, outcome := retryBusy, "it could not be stored", outcomeUnstored
 		if errors.Is(err, journal.ErrFull) {
-			after, why = retryFull, "the endpoint is full"
+			after, why, outcome = retryFull, "the endpoint is full", outcomeFull
 		}
+		in.tally.came(to.endpoint, outcome, 0)
 		in.clerk.fail("callback not stored", to.endpoint, remote, "err", err)
 		w.Header().Set("Retry-After", strconv.Itoa(int(after/time.Second)))
 		refuse(w, http.StatusServiceUnavailable, why)
 		return
 	}
+	in.tally.seconds.Observe(time.Since(began).Seconds())
+	in.tally.came(to.endpoint, outcomeStored, len(body))
 	if in.log.Enabled(ctx, slog.LevelDebug) {
 		in.log.Debug("callback stored", "endpoint", to.endpoint, "seq", seq, "remote", remote, "source", source, "bytes", len(body))
 	}

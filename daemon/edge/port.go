@@ -39,6 +39,7 @@ type port struct {
 
 	callbacks, links hall
 	accepted         atomic.Int64
+	refused          atomic.Int64 // for being too many
 
 	mu     sync.Mutex
 	fresh  map[*guest]bool // it is not known which kind they are
@@ -186,6 +187,7 @@ func (p *port) enter(c net.Conn) {
 func (p *port) crowded(g *guest) bool {
 	err := p.crowd.enter(g)
 	if err != nil {
+		p.refused.Add(1)
 		g.Conn.Close()
 		p.clerk.note("connections turned away", "port", g.RemoteAddr().String(), "err", err)
 	}
@@ -296,6 +298,7 @@ func (p *port) unhurried(c net.Conn, tunnel bool) bool {
 			waits = false
 		}
 	}
+	p.refused.Add(1)
 	what := "handshakes refused: too many from an address that never brought a callback"
 	if tunnel {
 		what = "handshakes for the tunnel refused: too many from an address from which no sidecar was let in"
