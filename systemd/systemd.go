@@ -1,8 +1,8 @@
 // Package systemd is what a daemon of ours and systemd have to say to each other: the ports that systemd holds for it,
 // whether it is ready, whether it is alive, and in one line how it is. Beside it are the units themselves.
 //
-// The protocol is sd_notify(3) and sd_listen_fds(3), spoken by github.com/coreos/go-systemd. Where there is no systemd, none
-// of it does anything.
+// The protocol is sd_notify(3) and sd_listen_fds(3), spoken by github.com/coreos/go-systemd, but for the handing over of ports
+// (ports.go), which that does not speak. Where there is no systemd, none of it does anything.
 package systemd
 
 import (
@@ -23,8 +23,9 @@ import (
 type Service struct {
 	stream   net.Listener
 	datagram net.PacketConn
-	notified bool          // somebody hears what is said
-	watchdog time.Duration // 0: nobody watches
+	kept     map[string]*os.File // ports that an earlier process of this unit gave to systemd, by name
+	notified bool                // somebody hears what is said
+	watchdog time.Duration       // 0: nobody watches
 
 	mu     sync.Mutex
 	ready  bool
@@ -35,7 +36,7 @@ type Service struct {
 
 // FromEnvironment takes over what systemd gave to this process, so that no child of it does. It is called once.
 func FromEnvironment() (_ *Service, err error) {
-	s := &Service{notified: os.Getenv("NOTIFY_SOCKET") != ""}
+	s := &Service{notified: os.Getenv("NOTIFY_SOCKET") != "", kept: map[string]*os.File{}}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -43,6 +44,10 @@ func FromEnvironment() (_ *Service, err error) {
 		}
 	}()
 	for _, f := range activation.Files(true) {
+		if strings.HasPrefix(f.Name(), keptPrefix) {
+			s.kept[f.Name()] = f
+			continue
+		}
 		if e := s.take(f); e != nil {
 			err = errors.Join(err, fmt.Errorf("socket %s: %w", f.Name(), e))
 		}
@@ -85,7 +90,13 @@ func (s *Service) release() {
 	if s.datagram != nil {
 		s.datagram.Close()
 	}
+	for _, f := range s.kept {
+		f.Close()
+	}
 }
+
+// Supervised reports whether somebody is told how this process is, and starts it anew when it ends.
+func (s *Service) Supervised() bool { return s.notified }
 
 // Stream is the TCP port that systemd holds; nil: none. To close it does not close the port.
 func (s *Service) Stream() net.Listener { return s.stream }

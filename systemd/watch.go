@@ -39,6 +39,7 @@ func (s *Service) Watch(ctx context.Context, p Pulse) {
 		return
 	}
 	defer s.send(daemon.SdNotifyStopping)
+	s.giveBack() // whoever serves has opened its ports by now
 	asking, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()

@@ -118,7 +118,7 @@ func runEdge(c *cli.Context) error {
 		return err
 	}
 	if s.HTTPListen != "" {
-		if config.ACME.HTTP, err = net.Listen("tcp", s.HTTPListen); err != nil {
+		if config.ACME.HTTP, err = unit.Listen(s.HTTPListen); err != nil {
 			return fmt.Errorf("edge: cannot answer the authority: %w%s", err, portHint(err))
 		}
 		defer config.ACME.HTTP.Close()

@@ -15,12 +15,13 @@ import (
 	"github.com/hodihq/hodi/systemd"
 )
 
-// listenStream is the port that systemd holds for this unit, else one that is opened here.
+// listenStream is the port that systemd holds for this unit, else one that is opened here, which systemd then keeps for the
+// unit's next process.
 func listenStream(unit *systemd.Service, address string) (net.Listener, error) {
 	if l := unit.Stream(); l != nil {
 		return l, nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := unit.Listen(address)
 	if err != nil {
 		return nil, fmt.Errorf("%w%s", err, portHint(err))
 	}
@@ -31,7 +32,7 @@ func listenDatagram(unit *systemd.Service, address string) (net.PacketConn, erro
 	if c := unit.Datagram(); c != nil {
 		return c, nil
 	}
-	c, err := net.ListenPacket("udp", address)
+	c, err := unit.ListenPacket(address)
 	if err != nil {
 		return nil, fmt.Errorf("%w%s", err, portHint(err))
 	}

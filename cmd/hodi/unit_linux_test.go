@@ -2,15 +2,19 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hodihq/hodi/internal/loopback"
 )
@@ -22,6 +26,7 @@ type manager struct {
 	files  []*os.File // the unit's ports
 	mu     sync.Mutex
 	said   []string
+	kept   map[string]*os.File // what the unit gave to be kept for its next process
 }
 
 func newManager(t *testing.T) *manager {
@@ -31,31 +36,66 @@ func newManager(t *testing.T) *manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := &manager{T: t, socket: filepath.Join(dir, "notify")}
+	m := &manager{T: t, socket: filepath.Join(dir, "notify"), kept: map[string]*os.File{}}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var hearing sync.WaitGroup
 	hearing.Go(func() {
-		for b := make([]byte, 4096); ; {
-			n, err := c.Read(b)
+		for b, rights := make([]byte, 4096), make([]byte, 256); ; {
+			n, r, _, _, err := c.ReadMsgUnix(b, rights)
 			if err != nil {
 				return
 			}
-			m.mu.Lock()
-			m.said = append(m.said, string(b[:n]))
-			m.mu.Unlock()
+			m.take(string(b[:n]), given(rights[:r]))
 		}
 	})
 	t.Cleanup(func() {
 		c.Close()
 		hearing.Wait()
+		for _, f := range m.kept {
+			f.Close()
+		}
 		if t.Failed() {
 			t.Logf("systemd was told %q", m.said)
 		}
 	})
 	return m
+}
+
+// given are the files that came with a message.
+func given(rights []byte) (files []*os.File) {
+	messages, _ := syscall.ParseSocketControlMessage(rights)
+	for _, message := range messages {
+		fds, _ := syscall.ParseUnixRights(&message)
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "given"))
+		}
+	}
+	return files
+}
+
+// take does what systemd does with a message.
+func (m *manager) take(message string, files []*os.File) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.said = append(m.said, message)
+	_, name, named := strings.Cut(message, "\nFDNAME=")
+	switch {
+	case strings.HasPrefix(message, "FDSTORE=1\n") && named && len(files) == 1:
+		if old := m.kept[name]; old != nil {
+			old.Close()
+		}
+		m.kept[name] = files[0]
+		return
+	case strings.HasPrefix(message, "FDSTOREREMOVE=1\n") && m.kept[name] != nil:
+		m.kept[name].Close()
+		delete(m.kept, name)
+	}
+	for _, f := range files { // of a barrier: it hears by this
+		f.Close()
+	}
 }
 
 // hold opens ports as a socket unit does.
@@ -95,13 +135,21 @@ func (m *manager) start(dir string, args ...string) *daemon {
 	m.Helper()
 	m.mu.Lock()
 	m.said = nil
+	files := slices.Clone(m.files)
+	names := make([]string, len(files))
+	for i := range names {
+		names[i] = "hodi.socket"
+	}
+	for name, f := range m.kept {
+		names, files = append(names, name), append(files, f)
+	}
 	m.mu.Unlock()
 	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec hodi "$@"`, "hodi", "--log-format", "json"}, args...)...)
-	cmd.ExtraFiles = m.files
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+m.socket, "WATCHDOG_USEC=30000000")
-	if len(m.files) > 0 {
-		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(m.files)))
+	if len(files) > 0 {
+		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
 	d := startCommand(m.T, dir, cmd)
 	m.hears("READY=1")
@@ -206,4 +254,47 @@ func TestASidecarUnderSystemdIsReadyWithoutItsEdgeAndTakesThePortItIsGiven(t *te
 	}
 	d.end()
 	m.hears("STOPPING=1")
+}
+
+// A unit of several, hodi-sidecar@NAME, has no socket unit: its settings say which port is its own. It opens that itself.
+func TestAPortThatNoSocketUnitHoldsOutlivesTheProcess(t *testing.T) {
+	m := newManager(t)
+	dir := t.TempDir()
+	port, another := loopback.Address(t), loopback.Address(t)
+	d := m.start(dir, "sidecar", "--dev", "--data", "sidecar", "--listen", port)
+	d.end()
+
+	early, err := net.Dial("tcp", port)
+	if err != nil {
+		t.Fatalf("nobody is there, and the port refuses: %v", err)
+	}
+	defer early.Close()
+	if _, err := early.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	d = m.start(dir, "sidecar", "--dev", "--data", "sidecar", "--listen", port)
+	early.SetReadDeadline(time.Now().Add(time.Minute))
+	if answer, err := io.ReadAll(early); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") {
+		t.Errorf("who came early has %v and %q", err, answer)
+	}
+	d.end()
+
+	// What the settings name no more is not kept, and what was in the way of theirs goes first.
+	for _, listen := range []string{another, strings.Replace(another, "127.0.0.1", "localhost", 1)} {
+		d = m.start(dir, "sidecar", "--dev", "--data", "sidecar", "--listen", listen)
+		m.mu.Lock()
+		kept := slices.Sorted(maps.Keys(m.kept))
+		m.mu.Unlock()
+		if want := "listen-tcp-" + strings.Replace(listen, ":", "=", 1); !slices.Equal(kept, []string{want}) {
+			t.Errorf("kept are %q, and it listens on %s", kept, listen)
+		}
+		if status, _ := call(t, "GET", "http://"+another+"/healthz", nil); status != 200 {
+			t.Errorf("it answers %d", status)
+		}
+		d.end()
+	}
+	if c, err := net.Dial("tcp", port); err == nil {
+		c.Close()
+		t.Error("a port that the settings name no more is still open")
+	}
 }
