@@ -20,11 +20,12 @@ var mayImport = map[string][]string{
 	"daemon/metrics": {},                                                                         // the page that Prometheus reads, the same in both daemons
 	"daemon/backup":  {"daemon/salvage"},                                                         // how a name is made durable
 	"daemon/salvage": {},                                                                         // what both daemons do when a disk has failed their database
+	"daemon/room":    {},                                                                         // one question to the system, which each system answers otherwise
 	"daemon/secret":  {},                                                                         // one rule for every file that nobody else may read
 	"daemon/reload":  {},                                                                         // what may change while a daemon runs, by one rule for both and for the command
 	"daemon/forward": {"sync/..."},                                                               // callbacks to the merchant's own app
-	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "internal/form", "systemd"},
-	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/salvage", "daemon/secret", "daemon/reload", "daemon/sidecar/pages", "client/web", "systemd"},
+	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/room", "daemon/salvage", "daemon/secret", "daemon/reload", "internal/form", "systemd"},
+	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/room", "daemon/salvage", "daemon/secret", "daemon/reload", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
 	"tunnel/enrol":   {"tunnel/wire"},

@@ -15,6 +15,9 @@ type Traffic struct {
 	Since             time.Time // midnight in Nairobi, or later, if the counting began later; zero: nothing was counted yet
 }
 
+// MeteredBudget is what a day on which nothing happens may cost a metered sidecar, with its canaries, in bytes.
+const MeteredBudget = 3_000_000
+
 const (
 	udpHeader  = 28 // bytes, with that of IPv4
 	udp6Header = 48 // with that of IPv6

@@ -16,7 +16,7 @@ var hours = flag.Int("hours", 3, "hours that TestBytesOfAnIdleDay counts; for it
 //
 //	go test -count=1 -v -run BytesOfAnIdleDay ./tunnel -hours 24
 func TestBytesOfAnIdleDay(t *testing.T) {
-	for name, most := range map[string]int{"normal": 20_000_000, "metered": 3_000_000} {
+	for name, most := range map[string]int{"normal": 20_000_000, "metered": tunnel.MeteredBudget} {
 		t.Run(name, func(t *testing.T) {
 			overBoth(t, func(w *world) {
 				w.latency = 40 * time.Millisecond

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/console"
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel"
 )
@@ -23,9 +24,10 @@ import (
 //	                                             "code", "expires", "edge", "callback", "new"}; the code is told once
 //	DELETE /endpoints/{name}/invite              revokes it
 //	DELETE /endpoints/{name}/sidecar             revokes the endpoint's sidecar
-//	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "disk"}: and what the
-//	                                             disk did to the journal in the last seven days (lines of the audit), databases
-//	                                             that were moved aside, and why nothing can be stored, if so
+//	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "room",
+//	                                             "disk"}: and what the disk did to the journal in the last seven days (lines of
+//	                                             the audit), databases that were moved aside, how much room there is, and why
+//	                                             nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
@@ -96,6 +98,14 @@ type shownEndpoint struct {
 	Undelivered time.Time `json:"oldestUndelivered,omitzero"` // when the oldest came that the sidecar has not acknowledged
 }
 
+// shownRoom is the disk that the journal is on, in bytes.
+type shownRoom struct {
+	Free     int64 `json:"free"`
+	Size     int64 `json:"size"`
+	Low      bool  `json:"low"` // so little is free that somebody should see to it
+	Database int64 `json:"database"`
+}
+
 // delivers reports whether callbacks are known to get through to every sidecar that is connected.
 func (e *Edge) delivers() bool {
 	now := time.Now()
@@ -117,6 +127,9 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	all := map[string]any{"endpoints": list, "mishaps": mishaps, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
+	if there, err := room.Of(e.config.Dir); err == nil {
+		all["room"] = shownRoom{there.Free, there.Size, there.Low(), room.Used(filepath.Join(e.config.Dir, databaseFile))}
+	}
 	if err := e.ingress.stores(r.Context()); err != nil {
 		all["disk"] = err.Error()
 	}

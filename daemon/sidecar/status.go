@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/sync/push"
+	"github.com/hodihq/hodi/tunnel"
 )
 
 // getHealth says that the process serves.
@@ -83,8 +86,10 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Epoch     uint64     `json:"epoch,omitempty"`       // of the edge's journal
 		Waiting   *uint64    `json:"undelivered,omitempty"` // of what the edge held when the link began
 		Rival     *push.Time `json:"rival,omitempty"`       // when another machine last took the link: two use one identity
-		Error     string     `json:"error,omitempty"`       // why there is no link, or why there was none before it
-		Quiet     push.Time  `json:"noWordSince,omitzero"`  // that long there is no link: what is known is of before
+		Reached   *push.Time `json:"reached,omitempty"`     // when the edge took the newest callback before those: they are younger
+		Bytes     bytesView  `json:"bytesToday"`
+		Error     string     `json:"error,omitempty"`      // why there is no link, or why there was none before it
+		Quiet     push.Time  `json:"noWordSince,omitzero"` // that long there is no link: what is known is of before
 
 		Certificate *push.Time `json:"certificateEnds,omitempty"` // ours; it is renewed by itself when two thirds of its time are over
 
@@ -111,7 +116,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Callback   string           `json:"callback,omitempty"` // the base of callback addresses
 		Shortcodes []shortcode      `json:"shortcodes"`
 		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
+		Room       *roomView        `json:"room,omitempty"` // absent: this system does not say
 		Callbacks  map[string]int64 `json:"callbacks"`
+		Held       *heldView        `json:"held,omitempty"`    // of them; absent: none
 		Gaps       []gapView        `json:"gaps"`              // callbacks that the edge took and cannot deliver any more, the newest last
 		Forward    *forwardView     `json:"forward,omitempty"` // what the app is to be given
 		Asking     askingView       `json:"asking"`
@@ -127,6 +134,10 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	if err := s.stores(r.Context()); err != nil {
 		status.Disk = err.Error()
+	}
+	status.Room = s.room()
+	if status.Held, err = s.held(r.Context()); err != nil {
+		return s.internal("count callbacks that are held", err)
 	}
 	if status.Gaps, err = s.gaps(r.Context()); err != nil {
 		return s.internal("list gaps", err)
@@ -146,6 +157,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		if !t.Since.IsZero() {
 			status.Link.Since = &push.Time{Time: t.Since}
 		}
+		status.Link.Bytes = s.bytesToday(t.Traffic)
 		status.Link.Canary, status.Link.Delivering = t.Canary.Seconds(), t.Delivering(time.Now())
 		if !t.Delivered.IsZero() {
 			status.Link.Delivered = &push.Time{Time: t.Delivered}
@@ -164,11 +176,66 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		}
 		if t.Connected && cursor.Epoch == t.Epoch {
 			waiting := t.Head - min(cursor.Seq, t.Head)
-			status.Link.Waiting = &waiting
+			if status.Link.Waiting = &waiting; waiting > 0 {
+				reached, err := s.table.Reached(r.Context())
+				if err != nil {
+					return s.internal("see how far the journal was read", err)
+				}
+				status.Link.Reached = maybe(reached)
+			}
 		}
 	}
 	reply(w, http.StatusOK, status)
 	return nil
+}
+
+// bytesView is what the link has cost since midnight.
+type bytesView struct {
+	In     int64     `json:"in"`
+	Out    int64     `json:"out"`
+	Since  push.Time `json:"since"`            // midnight in Nairobi, or later, if this sidecar was started later
+	Budget int64     `json:"budget,omitempty"` // of a metered one, for a day on which nothing happens
+}
+
+func (s *Sidecar) bytesToday(t tunnel.Traffic) bytesView {
+	v := bytesView{In: t.TodayIn, Out: t.TodayOut, Since: push.Time{Time: t.Since}}
+	if t.Since.IsZero() {
+		v.Since.Time = s.started
+	}
+	if s.config.Metered {
+		v.Budget = tunnel.MeteredBudget
+	}
+	return v
+}
+
+// heldView is callbacks that count when Daraja, or a person, agrees.
+type heldView struct {
+	Callbacks int       `json:"callbacks"`
+	Oldest    push.Time `json:"oldest"` // when the first of them was stored here
+}
+
+func (s *Sidecar) held(ctx context.Context) (*heldView, error) {
+	n, oldest, err := s.table.Held(ctx)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return &heldView{n, push.Time{Time: oldest}}, nil
+}
+
+// roomView is the disk that the database is on, in bytes.
+type roomView struct {
+	Free     int64 `json:"free"`
+	Size     int64 `json:"size"`
+	Low      bool  `json:"low"` // so little is free that somebody should see to it
+	Database int64 `json:"database"`
+}
+
+func (s *Sidecar) room() *roomView {
+	there, err := room.Of(s.config.Dir)
+	if err != nil {
+		return nil
+	}
+	return &roomView{there.Free, there.Size, there.Low(), room.Used(filepath.Join(s.config.Dir, databaseFile))}
 }
 
 // A gapView is callbacks that never came.

@@ -34,6 +34,7 @@ func TestLookUpsUseTheirIndexes(t *testing.T) {
 		"SELECT id FROM payments WHERE checkout = ? AND checkout <> '' ORDER BY row DESC LIMIT ?":                                                                                                 "payments_checkout",
 		"SELECT body FROM callbacks WHERE merchant = ? AND state = 'unmatched' ORDER BY place":                                                                                                    "callbacks_parked",
 		"SELECT body FROM callbacks WHERE true AND state IN (?, ?) AND state <> 'applied' AND place > coalesce((SELECT number FROM cursors WHERE epoch = ?), 0) << 40 | ? ORDER BY place LIMIT ?": "callbacks_state",
+		heldBack:             "callbacks_state",
 		ledgerParts[0].query: "payments_created", ledgerParts[1].query: "payments_aside", ledgerParts[2].query: "money_time", ledgerParts[3].query: "payments_created",
 		"SELECT min(completed) FROM payments INDEXED BY payments_aside WHERE " + isAside: "payments_aside",
 	} {
