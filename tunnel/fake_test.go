@@ -384,11 +384,14 @@ func (a authority) certificate(endpoint string, key crypto.Signer, at time.Time)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// byName lets in whoever has a certificate, whatever his name; but nobody who is called guess.
+// byName lets in whoever has a certificate, whatever his name; but nobody who is called guess, or late.
 func byName(_ context.Context, c *x509.Certificate) (tunnel.Endpoint, error) {
 	name, err := enrol.Endpoint(c)
 	if err == nil && name == "guess" {
 		err = &tunnel.Refusal{Endpoint: name, Reason: "this sidecar was revoked"}
+	}
+	if err == nil && name == "late" {
+		err = &tunnel.Refusal{Code: wire.CloseExpired, Endpoint: name, Reason: enrol.ErrExpired.Error()}
 	}
 	return tunnel.Endpoint{Name: name, Callback: "https://edge.example/c/" + name}, err
 }

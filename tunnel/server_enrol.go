@@ -113,10 +113,15 @@ func (s *Server) issue(ctx context.Context, c conn, request wire.Frame) error {
 	if version != wire.Version {
 		return endingf(wire.CloseVersion, "tunnel: %v of version %d, ours is %d", request.Type(), version, wire.Version)
 	}
-	if s.Issue == nil {
+	var issued *wire.Issued
+	var err error
+	if r, ok := request.(*wire.Renew); ok && len(r.Request) == 0 {
+		issued, err = s.attest(ctx, peer)
+	} else if s.Issue == nil {
 		return endingf(wire.CloseUnauthorized, "tunnel: nobody is given a certificate here")
+	} else {
+		issued, err = s.Issue(ctx, c.Remote(), peer, request)
 	}
-	issued, err := s.Issue(ctx, c.Remote(), peer, request)
 	if err != nil {
 		return refusal(err)
 	}

@@ -35,6 +35,10 @@
 // expired less than 90 days ago may still be renewed, and does nothing else: a Hello with it is refused with the close code 9.
 // That of a sidecar whose endpoint was revoked, or given to another, is refused (5) for both.
 //
+// A Renew without a request wants no certificate. It asks whether a Hello would be let in, and is answered with an Issued
+// without a certificate, or refused as that Hello would be. No link is displaced by it: so who looks for what is wrong
+// learns what the sidecar would meet, and what the edge's clock shows, while the sidecar runs.
+//
 // What a clock says that has lost its battery must not end a shop. The edge's certificate is valid from the day its CA is. A
 // sidecar looks at validity with the latest of: its clock, the time in its join code, and the time that the edge last
 // said in Welcome or Issued.
@@ -229,13 +233,13 @@
 //
 //	0x0a Renew     sidecar → edge      length 2 + request, at most 4096
 //	        0  u16  version            2
-//	        2       request            PKCS #10 in DER, of the key that the certificate has
+//	        2       request            PKCS #10 in DER, of the key that the certificate has; empty: none is wanted
 //
 //	0x0b Issued    edge → sidecar      length 10 + callback + certificate, at most 8192
 //	        0  i64  time               the edge's
 //	        8  u16  length of callback at most 2048
 //	       10       callback           as in Welcome
-//	                certificate        X.509 in DER: the rest of the frame
+//	                certificate        X.509 in DER: the rest of the frame; empty, if none was wanted
 //
 //	0x0c Canary    either way          length 4
 //	        0  u32  every              milliseconds between canaries, see below: as many as the sidecar wants, or as will come.

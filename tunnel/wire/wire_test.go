@@ -114,7 +114,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex"} {
+	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex", "visit.hex"} {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
