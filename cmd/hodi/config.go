@@ -123,14 +123,18 @@ func (d *duration) UnmarshalText(b []byte) error {
 	return err
 }
 
+// settingsFiles is where the file may be, the one that counts first.
+func settingsFiles(c *cli.Context, part string) []string {
+	if named := c.String("config"); named != "" {
+		return []string{named}
+	}
+	return []string{"hodi.toml", "/etc/hodi/" + part + ".toml", "/etc/hodi/hodi.toml"}
+}
+
 // loadFile reads the file that --config names, else hodi.toml in this folder, or that of the part (edge or sidecar) in
 // /etc/hodi, if there is one. The folder is returned too: what the file names is relative to it.
 func loadFile(c *cli.Context, part string) (settings file, folder string, err error) {
-	candidates := []string{"hodi.toml", "/etc/hodi/" + part + ".toml", "/etc/hodi/hodi.toml"}
-	if named := c.String("config"); named != "" {
-		candidates = []string{named}
-	}
-	for _, path := range candidates {
+	for _, path := range settingsFiles(c, part) {
 		b, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) && c.String("config") == "" {
 			continue

@@ -106,6 +106,8 @@ func runSidecar(c *cli.Context) error {
 	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, logger, func() error { return checkSidecar(c, slog.New(slog.DiscardHandler)) }, d.Run))
 }
 
+var errNoWayIn = errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
+
 // planSidecar is what file, environment and flags say together, without doing any of it.
 func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s sidecarSettings, config sidecar.Config, err error) {
 	settings, folder, err := loadFile(c, "sidecar")
@@ -159,7 +161,7 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 		return s, config, err
 	}
 	if !sidecar.HasJoined(s.Data) && s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
-		return s, config, errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
+		return s, config, errNoWayIn
 	}
 	codes, err := shortcodes(settings.Shortcode, folder)
 	if err != nil {

@@ -42,6 +42,12 @@ func NewTokens(baseURL, consumerKey, consumerSecret string, hc *http.Client) *To
 	return &Tokens{api: newCaller(baseURL, hc), key: consumerKey, secret: consumerSecret}
 }
 
+// Check asks Daraja for a token, and so whether it takes the consumer key and its secret. The token is told to nobody.
+func (t *Tokens) Check(ctx context.Context) error {
+	_, err := t.get(ctx, "")
+	return err
+}
+
 // get gives a token other than refused, which is one that Daraja did not know; "" if there is none such.
 func (t *Tokens) get(ctx context.Context, refused string) (string, error) {
 	for first := true; ; first = false {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package doctor
+
+func packetOn(string) int { return 0 }
