@@ -69,18 +69,23 @@ func (f forwardState) lines(now time.Time) [][2]string {
 		state += ", PAUSED for " + ago(now.Sub(f.Paused)) + ": " + plain(f.Why)
 	}
 	lines := [][2]string{{"app", state}}
-	waiting := "nothing"
-	if f.Waiting > 0 {
-		waiting = fmt.Sprintf("%s callbacks, the oldest for %s", grouped(uint64(f.Waiting)), ago(now.Sub(f.Oldest)))
-		if f.LastStatus != 0 {
-			waiting += fmt.Sprintf("; the app's last answer was %d", f.LastStatus)
-		}
-	}
-	lines = append(lines, [2]string{"not handled", waiting})
+	lines = append(lines, [2]string{"not handled", f.waiting(now)})
 	if f.Dead > 0 {
 		lines = append(lines, [2]string{"given up", grouped(uint64(f.Dead)) + " callbacks: hodi callbacks --app dead"})
 	}
 	return lines
+}
+
+// waiting is what the app has not handled yet.
+func (f forwardState) waiting(now time.Time) string {
+	if f.Waiting == 0 {
+		return "nothing"
+	}
+	text := fmt.Sprintf("%s, the oldest for %s", callbacksText(uint64(f.Waiting)), ago(now.Sub(f.Oldest)))
+	if f.LastStatus != 0 {
+		text += fmt.Sprintf("; the app's last answer was %d", f.LastStatus)
+	}
+	return text
 }
 
 // unhandledFor is how long a callback may wait for the app before somebody should look.

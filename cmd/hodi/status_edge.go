@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,7 +17,8 @@ import (
 type edgeHealth struct {
 	Data      string           `json:"data"`
 	Running   bool             `json:"running"`
-	Disk      string           `json:"disk,omitempty"`    // why nothing can be stored
+	Disk      string           `json:"disk,omitempty"` // why nothing can be stored
+	Room      *roomState       `json:"room,omitempty"`
 	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
 	Mishaps   []mishap         `json:"mishaps,omitempty"` // what the disk did to the journal in the last week
 	Endpoints []endpointHealth `json:"endpoints"`
@@ -63,6 +65,7 @@ func askEdge(c *cli.Context, h *health) error {
 		Endpoints []endpoint
 		Mishaps   []mishap
 		Damaged   []string
+		Room      *roomState
 		Disk      string
 	}
 	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
@@ -76,6 +79,8 @@ func askEdge(c *cli.Context, h *health) error {
 		return err
 	}
 	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps
+	h.Edge.Room = listed.Room
+	h.room("edge", data, listed.Room)
 	h.mishaps(listed.Mishaps)
 	if listed.Disk != "" {
 		h.wrong("the edge cannot store, and answers 503 to Safaricom, which may not ask again: %s", listed.Disk)
@@ -120,10 +125,14 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 		return
 	}
 	item(w, "runs", "on "+p.Data)
+	if p.Room != nil {
+		item(w, "disk", p.Room.text())
+	}
 	if len(p.Endpoints) == 0 {
 		item(w, "endpoints", "none yet: hodi edge invite SHOP makes one")
 	}
-	for _, e := range p.Endpoints {
+	shown, more := p.worth()
+	for _, e := range shown {
 		text := "away"
 		if e.Connected {
 			text = fmt.Sprintf("connected for %s, over %s", ago(now.Sub(e.Since)), cmp.Or(map[string]string{"quic": "QUIC", "websocket": "WebSocket"}[e.Transport], e.Transport))
@@ -137,4 +146,31 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 		}
 		item(w, e.Name, text)
 	}
+	if more > 0 {
+		item(w, "", fmt.Sprintf("and %s more: hodi status --json has them all", plural(more, "endpoint")))
+	}
+}
+
+// onScreen is how many endpoints have a place on it.
+const onScreen = 8
+
+// worth is the endpoints that are shown where there are many: those first that somebody may have to look after.
+func (p *edgeHealth) worth() (shown []endpointHealth, more int) {
+	if len(p.Endpoints) <= onScreen {
+		return p.Endpoints, 0
+	}
+	shown = slices.Clone(p.Endpoints)
+	rank := func(e endpointHealth) int {
+		switch {
+		case e.Deaf || e.Lost > 0 || !e.Rival.IsZero() || e.Held > e.Limit/2:
+			return 0
+		case !e.Connected && e.Waiting > 0:
+			return 1
+		case !e.Connected || e.Waiting > 0:
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(shown, func(a, b endpointHealth) int { return rank(a) - rank(b) })
+	return shown[:onScreen], len(shown) - onScreen
 }

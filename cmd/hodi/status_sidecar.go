@@ -39,13 +39,18 @@ type sidecarStatus struct {
 	Time, Started time.Time
 	Head          push.Cursor
 	Disk          string
+	Room          *roomState
 	Callbacks     map[string]int64
-	Gaps          []sidecarGap
-	Forward       *forwardState
-	Asking        asking
-	Clock         string
-	Subscribers   int
-	Link          *struct {
+	Held          *struct {
+		Callbacks uint64
+		Oldest    time.Time
+	}
+	Gaps        []sidecarGap
+	Forward     *forwardState
+	Asking      asking
+	Clock       string
+	Subscribers int
+	Link        *struct {
 		Connected                           bool
 		Since, Rival                        time.Time
 		Edge, Remote, Transport, Why, Error string
@@ -54,6 +59,8 @@ type sidecarStatus struct {
 		NoWordSince                         time.Time
 		Epoch                               uint64
 		Undelivered                         *uint64
+		Reached                             time.Time
+		BytesToday                          *bytesToday // nil: of a sidecar that does not count them
 		CanarySeconds                       float64
 		Delivered, CertificateEnds          time.Time
 		Delivering                          *bool // nil: of a sidecar from before there were canaries
@@ -93,6 +100,7 @@ func askSidecar(c *cli.Context, h *health) error {
 	if p.is.Disk != "" {
 		h.wrong("the sidecar cannot store: %s", p.is.Disk)
 	}
+	h.room("sidecar", s.Data, p.is.Room)
 	if p.Damaged = salvage.Found(filepath.Join(s.Data, "sidecar.db")); len(p.Damaged) > 0 {
 		h.asides("sidecar", s.Data, p.Damaged)
 	}
@@ -219,32 +227,36 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 			default:
 				item(w, "delivers", "nothing has come yet")
 			}
-			item(w, "round trip", fmt.Sprintf("%.3g ms", l.RTTMs))
+			item(w, "round trip", fmt.Sprintf("%.1f ms", l.RTTMs))
+			if is.Clock == "" {
+				item(w, "clock", "within "+skewText(l.SkewMs)+" of the edge's")
+			}
 			if !l.CertificateEnds.IsZero() {
 				item(w, "certificate", "until "+l.CertificateEnds.Local().Format("2006-01-02")+", and renewed before")
 			}
 		} else if l.Error != "" {
 			item(w, "because", strings.TrimPrefix(l.Error, "tunnel: "))
 		}
-		switch {
-		case l.Undelivered == nil:
-			item(w, "undelivered", "not known without a link")
-		case *l.Undelivered == 0:
-			item(w, "undelivered", "nothing")
-		default:
-			item(w, "undelivered", grouped(*l.Undelivered)+" callbacks of before the link are still to come")
+		if l.BytesToday != nil {
+			item(w, "bytes today", l.BytesToday.text())
 		}
 	}
+	if is.Clock != "" {
+		item(w, "clock", "wrong: "+plain(is.Clock))
+	}
+	is.writeUndelivered(w, now)
 	item(w, "callbacks", counted(is.Callbacks))
 	writeGaps(w, is.Gaps)
 	if is.Forward != nil {
 		for _, l := range is.Forward.lines(now) {
-			item(w, l[0], l[1])
+			if l[0] != "not handled" { // which is said above
+				item(w, l[0], l[1])
+			}
 		}
 	}
 	writeAsking(w, is.Asking)
-	if is.Clock != "" {
-		item(w, "clock", "wrong: "+plain(is.Clock))
+	if is.Room != nil {
+		item(w, "disk", is.Room.text())
 	}
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +50,7 @@ func TestStatusSaysOnOneScreenHowItIsAndEndsSo(t *testing.T) {
 	p.register(0, 2)
 	p.post(0, 2)
 	p.wantPaid(0, 2)
-	check(true, "up for", "over QUIC", "undelivered    nothing", "2 applied", "delivers       last heard of", "certificate    until 2", "duka", "connected for", "2 stored, 0 to be delivered")
+	check(true, "up for", "over QUIC", "undelivered    nothing at the edge, nor here", "bytes today", "disk  ", "clock          within", "2 applied", "delivers       last heard of", "certificate    until 2", "duka", "connected for", "2 stored, 0 to be delivered")
 
 	out, ok := status(t, p.dir, append(args, "--json")...)
 	var h struct {
@@ -135,5 +136,71 @@ func TestStatusSaysWhenNothingRunsHere(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "no sidecar answers") || !strings.Contains(string(out), "no edge answers") {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestStatusSaysWhatWaitsAtEachOfThreePlaces(t *testing.T) {
+	now := time.Date(2026, 10, 2, 9, 30, 0, 0, time.Local)
+	for said, want := range map[string][]string{
+		`{"link": {"undelivered": 0}, "forward": {"waiting": 0}}`: {"undelivered    nothing at the edge, nor here, nor at the app"},
+		`{}`: {"undelivered    nothing here"},
+		`{"link": {}, "forward": {"waiting": 0}}`: {"undelivered    at the edge: not known without a link"},
+		`{"link": {"undelivered": 1204, "reached": "` + now.Add(-3*time.Hour).Format(time.RFC3339) + `"},
+		  "held": {"callbacks": 2, "oldest": "` + now.Add(-4*time.Minute).Format(time.RFC3339) + `"},
+		  "forward": {"waiting": 1, "oldest": "` + now.Add(-5*time.Hour).Format(time.RFC3339) + `", "lastStatus": 500}}`: {
+			"undelivered    at the edge: 1,204 callbacks of before the link, still to come,", "all younger than 3 h",
+			"here: 2 callbacks until Daraja was asked, the oldest for 4 min", "at the app: 1 callback, the oldest for 5 h", "answer was 500"},
+	} {
+		var is sidecarStatus
+		if err := json.Unmarshal([]byte(said), &is); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		is.writeUndelivered(&out, now)
+		for _, w := range want {
+			if !strings.Contains(out.String(), w) {
+				t.Errorf("of %s it says\n%s, which lacks %q", said, &out, w)
+			}
+		}
+	}
+}
+
+func TestStatusSaysWhatTheLinkHasCostSinceWhen(t *testing.T) {
+	midnight := time.Date(2026, 10, 2, 0, 0, 0, 0, time.Local)
+	for _, c := range []struct {
+		bytesToday
+		want string
+	}{
+		{bytesToday{In: 300_000, Out: 110_000, Since: midnight}, "410 kB: 300 kB in, 110 kB out"},
+		{bytesToday{In: 2_000_000, Out: 1_600_000, Since: midnight.Add(9*time.Hour + 12*time.Minute), Budget: 3_000_000}, "3.6 MB: 2 MB in, 1.6 MB out, since 09:12; a quiet day may cost 3 MB"},
+	} {
+		if got := c.text(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestStatusIsNotWellOnADiskThatIsAlmostFull(t *testing.T) {
+	h := new(health)
+	h.room("edge", "/var/lib/hodi/edge", nil)
+	h.room("edge", "/var/lib/hodi/edge", &roomState{Free: 40 << 30, Size: 250 << 30})
+	if len(h.Problems) != 0 {
+		t.Errorf("%q", h.Problems)
+	}
+	h.room("sidecar", "/var/lib/hodi/sidecar/default", &roomState{Free: 100 << 20, Size: 250 << 30, Low: true})
+	if len(h.Problems) != 1 || !strings.Contains(h.Problems[0], "100.0 MiB left of 250.0 GiB") {
+		t.Errorf("%q", h.Problems)
+	}
+}
+
+func TestStatusOfManyEndpointsShowsThoseThatNeedSomebody(t *testing.T) {
+	p := &edgeHealth{Running: true}
+	for i := range 300 {
+		p.Endpoints = append(p.Endpoints, endpointHealth{Name: fmt.Sprintf("shop-%d", i), Connected: i != 250, Waiting: map[bool]uint64{true: 3}[i == 250], Deaf: i == 299, Limit: 1})
+	}
+	var out strings.Builder
+	p.write(&out, time.Now())
+	if lines := strings.Count(out.String(), "\n"); lines > 20 || !strings.Contains(out.String(), "shop-250 ") || !strings.Contains(out.String(), "shop-299 ") || !strings.Contains(out.String(), "and 292 endpoints more") {
+		t.Errorf("%d lines\n%s", lines, &out)
 	}
 }
