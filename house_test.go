@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	"daemon/secret":  {},                                                                         // one rule for every file that nobody else may read
 	"daemon/reload":  {},                                                                         // what may change while a daemon runs, by one rule for both and for the command
 	"daemon/forward": {"sync/..."},                                                               // callbacks to the merchant's own app
-	"daemon/edge":    {"tunnel/...", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/room", "daemon/salvage", "daemon/secret", "daemon/reload", "internal/form", "systemd"},
+	"daemon/notify":  {"daemon/salvage", "daemon/secret"},                                        // how an edge tells a person: mail, a webhook, a command
+	"daemon/edge":    {"tunnel/...", "daemon/notify", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/room", "daemon/salvage", "daemon/secret", "daemon/reload", "internal/form", "systemd"},
 	"daemon/sidecar": {"tunnel", "tunnel/wire", "tunnel/enrol", "sync/...", "daemon/forward", "daemon/console", "daemon/metrics", "daemon/backup", "daemon/room", "daemon/salvage", "daemon/secret", "daemon/reload", "daemon/sidecar/pages", "client/web", "systemd"},
 	"tunnel":         {"tunnel/wire"},
 	"tunnel/wire":    {},
