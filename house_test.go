@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
 	"internal/form":              {}, // one way in which databases go from version to version
 	"internal/loopback":          {}, // for tests: one way to a port that stays a test's
+	"internal/scrape":            {}, // for tests: a page read as Prometheus does
 	"sync/daraja/sandbox":        {"sync/daraja"},
 	"tunnel/journal/journaltest": {"tunnel/journal", "tunnel/wire"},
 }

@@ -99,6 +99,7 @@ type Status struct {
 	Skew      time.Duration // how far the edge's clock is ahead of ours: now, or without a link when it began
 	Rival     time.Time     // when another machine last took the link from us; zero: never
 	Canary    time.Duration // how often the edge sends canaries; 0: it does not
+	Links     uint64        // that there have been since Run began
 	Delivered time.Time     // when the Sink last committed what came, a canary or a callback; zero: never since Run began
 	Traffic   Traffic       // what it has cost
 }
@@ -227,6 +228,7 @@ func (c *Client) up(w *wire.Welcome, over conn, asked time.Time) {
 		c.status.Canary = c.Canary // until it says otherwise
 	}
 	c.status.Connected = true
+	c.status.Links++
 	c.status.Since = now
 	c.status.Callback = w.Callback
 	c.status.Epoch = w.Epoch

@@ -81,6 +81,9 @@ type sidecarSettings struct {
 	RetainBodies   duration `toml:"retain-bodies"`
 	RetainPayments duration `toml:"retain-payments"`
 
+	Metrics         string `toml:"metrics"`
+	MetricsInsecure bool   `toml:"metrics-insecure"`
+
 	Forward           string `toml:"forward"`
 	ForwardSecretFile string `toml:"forward-secret-file"`
 	ForwardAtOnce     int    `toml:"forward-at-once"`

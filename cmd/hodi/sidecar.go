@@ -40,7 +40,7 @@ func sidecarCommand() *cli.Command {
 		&cli.DurationFlag{Name: "first-ask", Value: 30 * time.Second, Usage: "ask Daraja after `TIME` of silence", EnvVars: []string{"HODI_SIDECAR_FIRST_ASK"}},
 		&cli.IntFlag{Name: "queries-per-minute", Value: 5, Usage: "ask Daraja at most `N` times a minute", EnvVars: []string{"HODI_SIDECAR_QUERIES_PER_MINUTE"}},
 		debugFlag(),
-	}, forwardFlags()...)
+	}, append(forwardFlags(), metricsFlags("sidecar", "127.0.0.1:9465")...)...)
 	return &cli.Command{
 		Name:        "sidecar",
 		Usage:       "the daemon beside the app: takes callbacks from the edge, tells tills and pages",
@@ -93,6 +93,10 @@ func runSidecar(c *cli.Context) error {
 	defer listener.Close()
 
 	config.Listener = listener
+	if l := listenMetrics(s.Metrics, logger); l != nil {
+		defer l.Close()
+		config.Metrics = l
+	}
 	d, err := sidecar.Open(c.Context, config)
 	if err != nil {
 		return err
@@ -157,6 +161,9 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
+	if err := overMetrics(c, &s.Metrics, &s.MetricsInsecure); err != nil {
+		return s, config, fmt.Errorf("sidecar: %w", err)
+	}
 	if err := overForward(c, folder, &s); err != nil {
 		return s, config, err
 	}
@@ -188,6 +195,6 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 		Origins: s.Origins, QueryAbove: limits, AcceptCallbacks: s.AcceptCallbacks, PublicURL: s.PublicURL,
 		UnknownAfter: time.Duration(s.UnknownAfter), FirstAsk: time.Duration(s.FirstAsk), QueriesPerMinute: s.QueriesPerMinute,
 		Forward: s.Forward, ForwardSecretFile: s.ForwardSecretFile, ForwardAtOnce: s.ForwardAtOnce, ForwardInsecure: s.ForwardInsecure,
-		Logger: logger,
+		Version: version(), Logger: logger,
 	}, nil
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/edge"
 	"github.com/hodihq/hodi/internal/loopback"
+	"github.com/hodihq/hodi/internal/scrape"
 )
 
 // authority is an ACME server on loopback, for which every name leads to 127.0.0.1.
@@ -127,7 +128,7 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 			if other := w.leaf("two.shop.example", authority.roots).NotAfter; other.Before(ends) {
 				ends = other
 			}
-			scrape(t, page.Addr().String()).want(float64(ends.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
+			scrape.Of(t, page.Addr().String()).Want(float64(ends.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
 			if answer := w.ask(publicName, authority.roots, w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
 				t.Errorf("a callback is answered %q", answer)
 			}

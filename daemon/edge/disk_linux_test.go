@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/internal/scrape"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -93,9 +94,9 @@ func TestARealFullDisk(t *testing.T) {
 			if status := w.ready(); status != 503 {
 				t.Errorf("on a full disk /readyz answers %d", status)
 			}
-			p := scrape(t, l.Addr().String())
-			p.want(0, "hodi_edge_disk_writable")
-			if n, _ := p.value("hodi_edge_callbacks_total", "endpoint=duka", "outcome=unstored"); n == 0 {
+			p := scrape.Of(t, l.Addr().String())
+			p.Want(0, "hodi_edge_disk_writable")
+			if n, _ := p.Value("hodi_edge_callbacks_total", "endpoint=duka", "outcome=unstored"); n == 0 {
 				t.Error("nobody has counted what a full disk refuses")
 			}
 			if err := os.Remove(ballast); err != nil {

@@ -96,7 +96,7 @@ func newFigures() *figures {
 		seen:        figure("hodi_edge_sidecar_seen_timestamp_seconds", "When the endpoint's sidecar was last connected, in Unix time: now, if it is.", "endpoint"),
 		transport:   figure("hodi_edge_sidecar_transport", "What carries the link of a connected sidecar: 1 for quic or websocket.", "endpoint", "transport"),
 		links:       figure("hodi_edge_sidecar_links_total", "Links that the endpoint's sidecar has had since the edge was started.", "endpoint"),
-		rival:       figure("hodi_edge_sidecar_rival_timestamp_seconds", "When two machines were last seen to use the endpoint's identity, in Unix time; absent if never.", "endpoint"),
+		rival:       figure("hodi_edge_sidecar_rival_timestamp_seconds", "When two machines were last seen to use the endpoint's identity, in Unix time; 0 if never.", "endpoint"),
 		sidecarEnds: figure("hodi_edge_sidecar_certificate_end_timestamp_seconds", "When the certificate of the endpoint's sidecar ends, in Unix time; it is renewed a month before, while it is connected.", "endpoint"),
 
 		delivering:  figure("hodi_edge_sidecar_delivering", "Whether callbacks are known to get through to a connected sidecar.", "endpoint"),
@@ -157,7 +157,7 @@ func (f *figures) endpoint(to metrics.Page, e shownEndpoint, now time.Time) {
 
 func (f *figures) link(to metrics.Page, l tunnel.Link, now time.Time) {
 	to.Gauge(f.transport, 1, l.Endpoint, l.Transport)
-	to.Time(f.rival, l.Rival, l.Endpoint)
+	to.Last(f.rival, l.Rival, l.Endpoint)
 	to.Whether(f.delivering, l.Delivering(now), l.Endpoint)
 	if l.Canary == 0 {
 		return

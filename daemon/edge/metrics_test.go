@@ -2,34 +2,21 @@ package edge_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/internal/scrape"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
-
-// page is what an edge shows to Prometheus.
-type page struct {
-	*testing.T
-	text     string
-	families map[string]*dto.MetricFamily
-}
 
 func metricsPort(t *testing.T) net.Listener {
 	t.Helper()
@@ -40,70 +27,14 @@ func metricsPort(t *testing.T) net.Listener {
 	return l
 }
 
-func scrape(t *testing.T, at string) *page {
-	t.Helper()
-	response, err := http.Get("http://" + at + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	b, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatal(response.Status, err, string(b))
-	}
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(string(b)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &page{t, string(b), families}
-}
-
-// value is that of a figure with these labels ("endpoint=duka"), and whether it is there.
-func (p *page) value(name string, labels ...string) (float64, bool) {
-	p.Helper()
-	for _, m := range p.families[name].GetMetric() {
-		var has []string
-		for _, l := range m.Label {
-			has = append(has, l.GetName()+"="+l.GetValue())
-		}
-		slices.Sort(has)
-		if !slices.Equal(has, slices.Sorted(slices.Values(labels))) {
-			continue
-		}
-		switch {
-		case m.Counter != nil:
-			return m.Counter.GetValue(), true
-		case m.Histogram != nil:
-			return float64(m.Histogram.GetSampleCount()), true
-		}
-		return m.Gauge.GetValue(), true
-	}
-	return 0, false
-}
-
-func (p *page) want(value float64, name string, labels ...string) {
-	p.Helper()
-	if got, ok := p.value(name, labels...); !ok || got != value {
-		p.Errorf("%s%v is %v (%t), want %v", name, labels, got, ok, value)
-	}
-}
-
-func (p *page) wantNone(name string, labels ...string) {
-	p.Helper()
-	if got, ok := p.value(name, labels...); ok {
-		p.Errorf("%s%v is %v, and ought not to be there", name, labels, got)
-	}
-}
-
 func TestPrometheusSeesWhatBecomesOfCallbacks(t *testing.T) {
 	l := metricsPort(t)
 	w := start(t, edge.Config{Metrics: l, Version: "1.2.3", Limits: journal.Limits{MaxBytes: 4 << 10}})
-	p := scrape(t, l.Addr().String())
-	p.want(1, "hodi_edge_build_info", "version=1.2.3")
-	p.want(0, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=stored") // so that the first is an increase
-	p.want(0, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=full")
-	p.want(0, "hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka")
+	p := scrape.Of(t, l.Addr().String())
+	p.Want(1, "hodi_edge_build_info", "version=1.2.3")
+	p.Want(0, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=stored") // so that the first is an increase
+	p.Want(0, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=full")
+	p.Want(0, "hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka")
 
 	w.wantPost(w.callback, `{"PhoneNumber": 254708374149, "CheckoutRequestID": "ws_CO_191220191020363925"}`, 200)
 	w.wantPost(w.callback+"/0123456789abcdef", strings.Repeat("x", 2<<10), 200)
@@ -111,26 +42,22 @@ func TestPrometheusSeesWhatBecomesOfCallbacks(t *testing.T) {
 	w.wantPost(w.callback, strings.Repeat("x", 257<<10), 413)
 	w.wantPost("http://"+w.http+"/c/00000000000000000000000000000000", "{}", 404)
 
-	p = scrape(t, l.Addr().String())
-	p.want(2, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=stored")
-	p.want(1, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=full")
-	p.want(1, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=too_large")
-	p.want(1, "hodi_edge_unknown_address_total", "from=other")
-	p.want(2, "hodi_edge_callback_seconds")
-	p.want(2, "hodi_edge_undelivered_callbacks", "endpoint=duka")
-	p.want(4<<10, "hodi_edge_journal_limit_bytes")
-	p.want(1, "hodi_edge_disk_writable")
-	p.want(1, "hodi_edge_endpoints")
-	p.wantNone("hodi_edge_sidecar_connected", "endpoint=duka") // there is none yet: an alarm would be for nothing
-	p.wantNone("hodi_edge_certificate_end_timestamp_seconds")
-	if age, _ := p.value("hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka"); age <= 0 || age > 600 {
+	p = scrape.Of(t, l.Addr().String())
+	p.Want(2, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=stored")
+	p.Want(1, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=full")
+	p.Want(1, "hodi_edge_callbacks_total", "endpoint=duka", "outcome=too_large")
+	p.Want(1, "hodi_edge_unknown_address_total", "from=other")
+	p.Want(2, "hodi_edge_callback_seconds")
+	p.Want(2, "hodi_edge_undelivered_callbacks", "endpoint=duka")
+	p.Want(4<<10, "hodi_edge_journal_limit_bytes")
+	p.Want(1, "hodi_edge_disk_writable")
+	p.Want(1, "hodi_edge_endpoints")
+	p.WantNone("hodi_edge_sidecar_connected", "endpoint=duka") // there is none yet: an alarm would be for nothing
+	p.WantNone("hodi_edge_certificate_end_timestamp_seconds")
+	if age, _ := p.Value("hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka"); age <= 0 || age > 600 {
 		t.Errorf("the oldest callback that waits is %v s old", age)
 	}
-	for _, secret := range []string{"254708374149", "ws_CO_", "0123456789abcdef", path(w.callback)[len("/c/"):], "127.0.0.1"} {
-		if strings.Contains(p.text, secret) {
-			t.Errorf("%q is on the page", secret)
-		}
-	}
+	p.WantSilentOf("254708374149", "ws_CO_", "0123456789abcdef", path(w.callback)[len("/c/"):], "127.0.0.1")
 }
 
 func TestTheNamesOnThePageAreAsPrometheusWantsThem(t *testing.T) {
@@ -138,13 +65,10 @@ func TestTheNamesOnThePageAreAsPrometheusWantsThem(t *testing.T) {
 	w := start(t, edge.Config{Metrics: l})
 	w.link(w.sidecar("duka"))
 	w.eventually("a link", func() bool {
-		_, ok := scrape(t, l.Addr().String()).value("hodi_edge_sidecar_delivering", "endpoint=duka")
+		_, ok := scrape.Of(t, l.Addr().String()).Value("hodi_edge_sidecar_delivering", "endpoint=duka")
 		return ok
 	})
-	problems, err := promlint.New(strings.NewReader(scrape(t, l.Addr().String()).text)).Lint()
-	if err != nil || len(problems) > 0 {
-		t.Error(problems, err)
-	}
+	scrape.Of(t, l.Addr().String()).WantWellNamed()
 }
 
 // stuckSink commits nothing while it is told not to, as a disk that hangs.
@@ -170,19 +94,19 @@ func TestPrometheusSeesASidecarThatIsConnectedAndCommitsNothing(t *testing.T) {
 	w := start(t, edge.Config{Metrics: l})
 	s := &stuckSink{sink: sink{got: make(chan string, 10_000)}, free: make(chan struct{})}
 	_, _, stop := w.link(w.sidecar("duka"), func(c *tunnel.Client) { c.Sink, c.Canary = s, wire.MinCanary })
-	look := func() *page { return scrape(t, l.Addr().String()) }
+	look := func() *scrape.Page { return scrape.Of(t, l.Addr().String()) }
 	w.eventually("a canary is committed", func() bool {
-		delivering, _ := look().value("hodi_edge_sidecar_delivering", "endpoint=duka")
+		delivering, _ := look().Value("hodi_edge_sidecar_delivering", "endpoint=duka")
 		return delivering == 1
 	})
 	p := look()
-	p.want(1, "hodi_edge_sidecar_connected", "endpoint=duka")
-	p.want(1, "hodi_edge_sidecar_transport", "endpoint=duka", "transport=quic")
-	p.want(wire.MinCanary.Seconds(), "hodi_edge_canary_interval_seconds", "endpoint=duka")
-	if links, _ := p.value("hodi_edge_sidecar_links_total", "endpoint=duka"); links < 1 {
+	p.Want(1, "hodi_edge_sidecar_connected", "endpoint=duka")
+	p.Want(1, "hodi_edge_sidecar_transport", "endpoint=duka", "transport=quic")
+	p.Want(wire.MinCanary.Seconds(), "hodi_edge_canary_interval_seconds", "endpoint=duka")
+	if links, _ := p.Value("hodi_edge_sidecar_links_total", "endpoint=duka"); links < 1 {
 		t.Errorf("%v links were counted", links)
 	}
-	if ends, _ := p.value("hodi_edge_sidecar_certificate_end_timestamp_seconds", "endpoint=duka"); ends < float64(time.Now().Unix()) {
+	if ends, _ := p.Value("hodi_edge_sidecar_certificate_end_timestamp_seconds", "endpoint=duka"); ends < float64(time.Now().Unix()) {
 		t.Errorf("the sidecar's certificate ends at %v", ends)
 	}
 
@@ -193,31 +117,31 @@ func TestPrometheusSeesASidecarThatIsConnectedAndCommitsNothing(t *testing.T) {
 	w.wantPost(w.callback, "behind the canary", 200)
 	w.eventually("nothing was committed for long", func() bool {
 		p := look()
-		age, _ := p.value("hodi_edge_canary_age_seconds", "endpoint=duka")
-		delivering, linked := p.value("hodi_edge_sidecar_delivering", "endpoint=duka")
+		age, _ := p.Value("hodi_edge_canary_age_seconds", "endpoint=duka")
+		delivering, linked := p.Value("hodi_edge_sidecar_delivering", "endpoint=duka")
 		return age > 3*wire.MinCanary.Seconds() && linked && delivering == 0
 	})
 	p = look()
-	p.want(1, "hodi_edge_undelivered_callbacks", "endpoint=duka")
-	if age, _ := p.value("hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka"); age <= 0 {
+	p.Want(1, "hodi_edge_undelivered_callbacks", "endpoint=duka")
+	if age, _ := p.Value("hodi_edge_oldest_undelivered_age_seconds", "endpoint=duka"); age <= 0 {
 		t.Error("nobody sees the callback that waits behind a canary")
 	}
 
 	s.stuck.Store(false)
 	close(s.free)
 	w.eventually("all is delivered", func() bool {
-		n, _ := look().value("hodi_edge_undelivered_callbacks", "endpoint=duka")
+		n, _ := look().Value("hodi_edge_undelivered_callbacks", "endpoint=duka")
 		return n == 0
 	})
 	stop()
 	w.eventually("it is away", func() bool {
-		connected, known := look().value("hodi_edge_sidecar_connected", "endpoint=duka")
+		connected, known := look().Value("hodi_edge_sidecar_connected", "endpoint=duka")
 		return known && connected == 0
 	})
 	p = look()
-	p.wantNone("hodi_edge_sidecar_transport", "endpoint=duka", "transport=quic")
-	p.wantNone("hodi_edge_canary_age_seconds", "endpoint=duka") // a shop that is away has an alarm of its own
-	if seen, _ := p.value("hodi_edge_sidecar_seen_timestamp_seconds", "endpoint=duka"); seen < float64(time.Now().Add(-time.Hour).Unix()) {
+	p.WantNone("hodi_edge_sidecar_transport", "endpoint=duka", "transport=quic")
+	p.WantNone("hodi_edge_canary_age_seconds", "endpoint=duka") // a shop that is away has an alarm of its own
+	if seen, _ := p.Value("hodi_edge_sidecar_seen_timestamp_seconds", "endpoint=duka"); seen < float64(time.Now().Add(-time.Hour).Unix()) {
 		t.Errorf("it was last seen at %v", seen)
 	}
 }
@@ -252,7 +176,7 @@ func TestPrometheusSeesWhenThePublicCertificateEnds(t *testing.T) {
 	}
 	l := metricsPort(t)
 	start(t, edge.Config{Metrics: l, CertificateFile: certificate, KeyFile: key, PublicURL: "https://" + publicName})
-	scrape(t, l.Addr().String()).want(float64(until.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
+	scrape.Of(t, l.Addr().String()).Want(float64(until.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
 }
 
 func TestNobodyElseIsShownThePage(t *testing.T) {

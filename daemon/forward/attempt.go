@@ -35,10 +35,24 @@ const answerMost = 64 << 10
 // outcome is what an attempt has come to.
 type outcome struct {
 	correlate.Handling
-	item *item
-	cut  bool          // nobody knows what came of it: we went away, or our disk failed
-	gone bool          // 410: the app wants no more
-	hold time.Duration // the app wants nothing for so long
+	item  *item
+	tried bool          // the app was asked
+	cut   bool          // nobody knows what came of it: we went away, or our disk failed
+	gone  bool          // 410: the app wants no more
+	hold  time.Duration // the app wants nothing for so long
+}
+
+// word is what came of an attempt.
+func (o *outcome) word() string {
+	switch {
+	case o.State == correlate.AppHandled:
+		return "handled"
+	case o.gone:
+		return "gone"
+	case o.Status == 0:
+		return "unreachable"
+	}
+	return "refused"
 }
 
 // attempt gives the app one callback.
@@ -73,6 +87,7 @@ func (f *Forwarder) attempt(ctx context.Context, it *item) outcome {
 		f.later(&o, err.Error())
 		return o
 	}
+	o.tried = true
 	response, err := f.client.Do(request)
 	if err != nil {
 		o.cut = ctx.Err() != nil

@@ -39,6 +39,8 @@ type Config struct {
 	GiveUpAfter time.Duration
 	// Transport carries the requests. Default: one that follows nobody's proxy settings and checks certificates.
 	Transport http.RoundTripper
+	// Tried is told what came of each attempt: "handled", "refused", "gone" (410) or "unreachable". Default: nobody is.
+	Tried func(outcome string)
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 }
@@ -291,6 +293,9 @@ func (l *loop) take(o outcome) {
 	if o.cut {
 		l.queue.put(o.item, time.Now().Add(diskRetry))
 		return
+	}
+	if o.tried && l.config.Tried != nil {
+		l.config.Tried(o.word())
 	}
 	l.learnt = append(l.learnt, o)
 }

@@ -163,8 +163,17 @@ func (to Page) Whether(f *Figure, is bool, labels ...string) {
 // Time shows a time, in Unix seconds; nothing for the zero one.
 func (to Page) Time(f *Figure, t time.Time, labels ...string) {
 	if !t.IsZero() {
-		to.Gauge(f, float64(t.UnixMilli())/1000, labels...)
+		to.Last(f, t, labels...)
 	}
+}
+
+// Last shows when something last was, in Unix seconds; 0 if it never was.
+func (to Page) Last(f *Figure, t time.Time, labels ...string) {
+	at := 0.0
+	if !t.IsZero() {
+		at = float64(t.UnixMilli()) / 1000
+	}
+	to.Gauge(f, at, labels...)
 }
 
 // Age shows how long ago something was, in seconds; 0 for the zero time, and for what is yet to come.

@@ -88,6 +88,15 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.is, nil
 }
 
+// ends is when the one in use does.
+func (c *certificate) ends() time.Time {
+	is, err := c.get(nil)
+	if err != nil || is.Leaf == nil {
+		return time.Time{}
+	}
+	return is.Leaf.NotAfter
+}
+
 // serveApp serves the app's port until it is shut. Connections past their number wait in the kernel, where they cost no
 // memory of ours.
 func (s *Sidecar) serveApp(server *http.Server) error {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/hodihq/hodi/internal/scrape"
 	"github.com/hodihq/hodi/sync/push"
 )
 
@@ -22,7 +23,8 @@ func TestARealFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := open(t, false, func(c *sidecar.Config) { c.Dir = filepath.Join(mount, "state") })
+	at, metrics := watched(t)
+	s := open(t, false, metrics, func(c *sidecar.Config) { c.Dir = filepath.Join(mount, "state") })
 	initiate := func(n int) answer {
 		return s.do("POST", fmt.Sprintf("/sessions/s%d/initiate", n), request(fmt.Sprintf("254700000%03d", n), 100, ""))
 	}
@@ -45,6 +47,7 @@ func TestARealFullDisk(t *testing.T) {
 		t.Errorf("Daraja was asked for %d payments, and %d began", asked, began+1)
 	}
 	s.want(s.do("GET", "/readyz", ""), 503, "not-ready")
+	scrape.Of(t, at).Want(0, "hodi_sidecar_disk_writable")
 	s.want(s.do("POST", callbackPath(s, 1), paid(1, 100)), 503, "not-stored")
 	if p := s.do("GET", "/payments/"+before.PaymentID, "").data(t); p.Status != push.Pending {
 		t.Errorf("a payment of which nothing could be stored is %s", p.Status)
@@ -54,6 +57,7 @@ func TestARealFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.want(s.do("GET", "/readyz", ""), 200, "")
+	scrape.Of(t, at).Want(1, "hodi_sidecar_disk_writable")
 	s.want(s.do("POST", callbackPath(s, 1), paid(1, 100)), 200, "")
 	if p := s.do("GET", "/payments/"+before.PaymentID, "").data(t); p.Status != push.Success {
 		t.Errorf("with room again the payment is %s", p.Status)

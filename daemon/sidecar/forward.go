@@ -58,7 +58,7 @@ func (s *Sidecar) openForward(ctx context.Context, set *settings) error {
 	}
 	set.forward, err = forward.New(forward.Config{
 		Table: s.table, URL: c.Forward, Secrets: secrets.get, AtOnce: c.ForwardAtOnce,
-		Transport: c.ForwardHTTP, Logger: s.log,
+		Transport: c.ForwardHTTP, Logger: s.log, Tried: s.tally.tried,
 	})
 	return err
 }

@@ -159,7 +159,7 @@ func (set *settings) live() bool {
 // newWatch is what asks Daraja by these settings.
 func (s *Sidecar) newWatch(set *settings) *watch.Watch {
 	return &watch.Watch{
-		Table: s.table, Apps: set.apps, PerMinute: set.config.QueriesPerMinute, Logger: s.log,
+		Table: s.table, Apps: set.apps, PerMinute: set.config.QueriesPerMinute, Logger: s.log, Heard: s.tally.asked,
 		Client: func(name string) *daraja.Client { return s.settings.Load().clients[name] },
 	}
 }

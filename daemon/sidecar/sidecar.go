@@ -30,6 +30,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hodihq/hodi/daemon/metrics"
 	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/sync/daraja"
@@ -102,6 +103,8 @@ type Config struct {
 	Resolve      func(ctx context.Context, hostport string) (net.Addr, error)         `reload:"start"` // of Edge; default: the system's resolver
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error) `reload:"start"` // TCP to Edge or Proxy; default: net.Dialer
 	Proxy        func(*url.URL) (*url.URL, error)                                     `reload:"start"` // to Edge, for a WebSocket; default: none
+	Metrics      net.Listener                                                         `reload:"start"` // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
+	Version      string                                                               `reload:"start"` // of Hodi, for Metrics
 	Logger       *slog.Logger                                                         `reload:"start"` // default: silence
 }
 
@@ -128,6 +131,7 @@ type Sidecar struct {
 	tunnel   *tunnel.Client // nil without an edge
 	admin    net.Listener   // nil: the folder takes no socket
 	expected expectation
+	tally    *tally
 	daraja   *http.Client
 
 	keys    sync.Mutex // held to change the keys behind refs, or to look at them
@@ -225,7 +229,7 @@ func Check(config Config) error {
 }
 
 func newSidecar(c Config, log *slog.Logger) *Sidecar {
-	s := &Sidecar{config: reload.Merge(c, Config{}), log: log, daraja: c.DarajaHTTP, damaged: make(chan error, 1)}
+	s := &Sidecar{config: reload.Merge(c, Config{}), log: log, daraja: c.DarajaHTTP, tally: newTally(), damaged: make(chan error, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -269,7 +273,7 @@ func (s *Sidecar) openTunnel(key []byte) error {
 		return err
 	}
 	s.tunnel = &tunnel.Client{
-		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: s.identity.tls(), Expired: s.identity.mustRenew, Instance: id, Sink: welcoming{s.table, s.identity},
+		Edge: s.config.Edge, WebSocket: s.config.WebSocket, TLS: s.identity.tls(), Expired: s.identity.mustRenew, Instance: id, Sink: timed{welcoming{s.table, s.identity}, func() time.Duration { return s.tunnel.Status().Skew }, s.tally},
 		Listen: s.config.ListenPacket, Resolve: s.config.Resolve, Dial: s.config.Dial, Proxy: s.config.Proxy,
 		Metered: s.config.Metered, Canary: s.config.canary(), Doubts: s.table.Disbelieved, Logger: s.log,
 	}
@@ -376,6 +380,12 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	if f := s.settings.Load().forward; f != nil {
 		group.Go(func() error { return f.Run(life) })
 	}
+	if s.config.Metrics != nil {
+		group.Go(func() error {
+			metrics.Serve(life, s.config.Metrics, s.registry(), s.log)
+			return nil
+		})
+	}
 	if s.tunnel != nil {
 		group.Go(func() error { return s.tunnel.Run(life) })
 		group.Go(func() error { return s.keepClock(life) })
@@ -416,6 +426,11 @@ func (s *Sidecar) release() (err error) {
 	if s.admin != nil {
 		if e := s.admin.Close(); !errors.Is(e, net.ErrClosed) {
 			err = e
+		}
+	}
+	if s.config.Metrics != nil {
+		if e := s.config.Metrics.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
 		}
 	}
 	if s.table != nil {

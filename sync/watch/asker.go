@@ -35,6 +35,7 @@ type asker struct {
 	news   <-chan struct{}
 	among  correlate.Among
 	every  time.Duration
+	tell   func(outcome string) // nil: nobody
 	state  *state
 
 	asked time.Time // the last question
@@ -165,6 +166,9 @@ func (a *asker) ask(ctx context.Context, p correlate.Payment) {
 // question about the payment noted already.
 func (a *asker) heard(ctx context.Context, p correlate.Payment, err error) {
 	left, told := daraja.RetryAfter(err)
+	if a.tell != nil {
+		a.tell(word(err, told))
+	}
 	switch {
 	case !told && !daraja.Down(err):
 		switch {
@@ -197,6 +201,21 @@ func (a *asker) heard(ctx context.Context, p correlate.Payment, err error) {
 		a.log.Warn("Daraja could not be asked", "payment", p.ID, "times", next.Failures, "pause", next.Until.Sub(now).Round(time.Second), "err", err)
 	}
 	a.settle(ctx, p, next)
+}
+
+// word is how a question was answered.
+func word(err error, tooOften bool) string {
+	switch {
+	case err == nil:
+		return "answered"
+	case tooOften:
+		return "limited"
+	case daraja.Down(err):
+		return "down"
+	case daraja.InFlight(err):
+		return "in_flight"
+	}
+	return "refused"
 }
 
 // settle remembers, here and over a restart.

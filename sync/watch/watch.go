@@ -30,6 +30,9 @@ type Watch struct {
 	Apps [][]string
 	// PerMinute is how many questions one app asks in a minute, one at a time. Default: 5.
 	PerMinute int
+	// Heard is told how each question was answered: "answered", "in_flight" (not yet), "refused", "limited" (asked too often) or
+	// "down". It may be called by several at a time. Default: nobody is.
+	Heard func(outcome string)
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 
@@ -95,7 +98,7 @@ func (w *Watch) Run(ctx context.Context) error {
 	for i, among := range amongs {
 		c := make(chan struct{}, 1)
 		news[i] = c
-		a := asker{table: w.Table, client: w.Client, log: log, news: c, among: among, every: time.Minute / time.Duration(perMinute), state: w.states[i]}
+		a := asker{table: w.Table, client: w.Client, log: log, news: c, among: among, every: time.Minute / time.Duration(perMinute), tell: w.Heard, state: w.states[i]}
 		loops.Go(func() { a.run(ctx) })
 	}
 	w.silence(ctx, log, news)
