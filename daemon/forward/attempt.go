@@ -36,6 +36,7 @@ const answerMost = 64 << 10
 type outcome struct {
 	correlate.Handling
 	item  *item
+	to    *aim          // where the app was then
 	tried bool          // the app was asked
 	cut   bool          // nobody knows what came of it: we went away, or our disk failed
 	gone  bool          // 410: the app wants no more
@@ -56,8 +57,8 @@ func (o *outcome) word() string {
 }
 
 // attempt gives the app one callback.
-func (f *Forwarder) attempt(ctx context.Context, it *item) outcome {
-	o := outcome{item: it, Handling: it.Handling}
+func (f *Forwarder) attempt(ctx context.Context, to *aim, it *item) outcome {
+	o := outcome{item: it, to: to, Handling: it.Handling}
 	cb, err := f.config.Table.Stored(ctx, it.Delivery)
 	switch {
 	case errors.Is(err, correlate.ErrErased):
@@ -82,7 +83,7 @@ func (f *Forwarder) attempt(ctx context.Context, it *item) outcome {
 		o.First = now
 	}
 	o.Last, o.Status, o.Error = now, 0, ""
-	request, err := f.request(bounded, cb, &o, now)
+	request, err := to.request(bounded, cb, &o, now)
 	if err != nil {
 		f.later(&o, err.Error())
 		return o
@@ -174,8 +175,8 @@ func reason(err error) string {
 }
 
 // request is what the app is sent.
-func (f *Forwarder) request(ctx context.Context, cb correlate.Callback, o *outcome, now time.Time) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.config.URL, bytes.NewReader(cb.Body))
+func (to *aim) request(ctx context.Context, cb correlate.Callback, o *outcome, now time.Time) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url, bytes.NewReader(cb.Body))
 	if err != nil {
 		return nil, errors.New("the app's address cannot be used")
 	}
@@ -195,7 +196,7 @@ func (f *Forwarder) request(ctx context.Context, cb correlate.Callback, o *outco
 	r.Header.Set(standardwebhooks.HeaderWebhookID, cb.ID)
 	r.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	var signatures []string
-	for _, secret := range f.config.Secrets() {
+	for _, secret := range to.secrets() {
 		s, err := signer(secret)
 		if err != nil {
 			return nil, err

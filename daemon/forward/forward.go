@@ -22,7 +22,7 @@ import (
 	"github.com/hodihq/hodi/sync/correlate"
 )
 
-// Config says where callbacks go. Table, URL and Secrets are required.
+// Config says where callbacks go. Table, URL and Secrets are required; URL, Secrets and AtOnce may change later: Set.
 type Config struct {
 	Table *correlate.Table
 	// URL is the app's: see Address.
@@ -49,12 +49,14 @@ const (
 	windowSize = 4096                   // callbacks that are known of at a time; the rest stay in the table
 	diskRetry  = 2 * time.Second        // after the table could not be read or written
 	drain      = 300 * time.Millisecond // for answers that are on their way when Run is to end
+	maxIdle    = 256                    // connections to the app, for a minute; there are no more of them than attempts at a time
 	lookAgain  = time.Minute            // at the latest: a timer stands still while a laptop sleeps, the clock does not
 )
 
 // Forwarder gives callbacks to one app.
 type Forwarder struct {
 	config Config
+	aim    atomic.Pointer[aim]
 	client *http.Client
 	log    *slog.Logger
 
@@ -64,14 +66,26 @@ type Forwarder struct {
 	resumed atomic.Int64  // when forwarding was last resumed, in Unix milliseconds
 }
 
+// aim is where callbacks go now. An attempt that is under way goes on with what it began with.
+type aim struct {
+	url     string // "": nowhere
+	secrets func() []string
+	atOnce  int
+}
+
+func aimOf(c Config) *aim {
+	a := &aim{url: c.URL, secrets: c.Secrets, atOnce: c.AtOnce}
+	if a.atOnce <= 0 {
+		a.atOnce = 8
+	}
+	return a
+}
+
 // New checks what can be checked. It starts nothing.
 func New(c Config) (*Forwarder, error) {
 	f := &Forwarder{config: c, log: c.Logger, changed: make(chan struct{}, 1)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
-	}
-	if f.config.AtOnce <= 0 {
-		f.config.AtOnce = 8
 	}
 	if f.config.Timeout <= 0 {
 		f.config.Timeout = 20 * time.Second
@@ -87,16 +101,25 @@ func New(c Config) (*Forwarder, error) {
 	if len(c.Secrets()) == 0 {
 		return nil, errors.New("forward: there is no secret to sign with")
 	}
+	f.aim.Store(aimOf(c))
 	transport := c.Transport
 	if transport == nil {
 		transport = &http.Transport{
-			MaxIdleConnsPerHost: f.config.AtOnce, IdleConnTimeout: time.Minute, DisableCompression: true,
+			MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: time.Minute, DisableCompression: true,
 			TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
 		}
 	}
 	// An answer that leads elsewhere is none: what customers paid is not told to whom nobody has named.
 	f.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return f, nil
+}
+
+// Set has callbacks go by URL, Secrets and AtOnce of c from now on; what is with the app goes on. At another URL those that wait
+// are tried at once. With none they wait until there is one. Secrets must be good: see CheckSecret.
+func (f *Forwarder) Set(c Config) {
+	if before := f.aim.Swap(aimOf(c)); before.url != c.URL {
+		f.change()
+	}
 }
 
 // Last is when the app last took a callback, and its last answer since this process began: zero, and 0, if there was none.
@@ -135,7 +158,7 @@ func (f *Forwarder) change() {
 // The loop owns the queue and the outbox. An attempt is a goroutine that is waited for; what it learns is committed before the
 // next callback of the same payment leaves.
 func (f *Forwarder) Run(ctx context.Context) error {
-	l := &loop{Forwarder: f, outcomes: make(chan outcome, f.config.AtOnce), more: true}
+	l := &loop{Forwarder: f, outcomes: make(chan outcome, f.aim.Load().atOnce), more: true}
 	if !l.open(ctx) {
 		return nil
 	}
@@ -237,13 +260,14 @@ func (l *loop) read(ctx context.Context) {
 // send begins attempts: of whom it is the turn, and as many as may be.
 func (l *loop) send(ctx context.Context) {
 	now := time.Now()
-	for !l.paused && l.flying < l.config.AtOnce && !now.Before(l.until) && !now.Before(l.broken) {
+	to := l.aim.Load()
+	for to.url != "" && !l.paused && l.flying < to.atOnce && !now.Before(l.until) && !now.Before(l.broken) {
 		it := l.queue.next(now)
 		if it == nil {
 			return
 		}
 		l.flying++
-		l.workers.Go(func() { l.outcomes <- l.attempt(ctx, it) })
+		l.workers.Go(func() { l.outcomes <- l.attempt(ctx, to, it) })
 	}
 }
 
@@ -285,7 +309,8 @@ func (l *loop) due() (at time.Time, some bool) {
 			at = not
 		}
 	}
-	return at, some && !l.paused && l.flying < l.config.AtOnce
+	to := l.aim.Load()
+	return at, some && to.url != "" && !l.paused && l.flying < to.atOnce
 }
 
 func (l *loop) take(o outcome) {
@@ -346,6 +371,9 @@ func (l *loop) follow(ctx context.Context, o outcome) {
 				"callback", it.ID, "attempts", it.Attempts, "status", it.Status, "err", it.Error)
 		}
 		l.queue.done(it)
+	}
+	if o.to.url != l.aim.Load().url { // what the app wanted there
+		o.hold, o.gone = 0, false
 	}
 	if o.hold > 0 {
 		l.until = now.Add(o.hold)

@@ -59,14 +59,19 @@ func (s *Sidecar) openCorrelate(ctx context.Context, c Config, path string) (err
 		}
 	}
 	key, old := split(s.refKeys)
-	s.table, err = correlate.Open(ctx, correlate.Config{
-		Path: path, Key: key, OldKeys: old, Trusting: c.Dev, QueryAbove: c.QueryAbove, Limits: c.limits(),
-		KeepBodies: max(cmp.Or(c.KeepBodies, 90*24*time.Hour), 0), KeepPayments: c.KeepPayments,
-		UnknownAfter: c.UnknownAfter, FirstAsk: c.FirstAsk,
-		Publish: s.publish, Logger: s.log, Forwarding: c.Forward != "",
-		Damaged: func(err error) { s.damaged <- err },
-	})
+	config := c.table()
+	config.Path, config.Key, config.OldKeys, config.Trusting = path, key, old, c.Dev
+	config.Publish, config.Logger, config.Damaged = s.publish, s.log, func(err error) { s.damaged <- err }
+	s.table, err = correlate.Open(ctx, config)
 	return err
+}
+
+// table is what of a table's Config may change.
+func (c Config) table() correlate.Config {
+	return correlate.Config{
+		QueryAbove: c.QueryAbove, Limits: c.limits(), UnknownAfter: c.UnknownAfter, FirstAsk: c.FirstAsk,
+		KeepBodies: max(cmp.Or(c.KeepBodies, 90*24*time.Hour), 0), KeepPayments: c.KeepPayments, Forwarding: c.Forward != "",
+	}
 }
 
 // cutLog keeps a copy of a log that is damaged before its end, and has SQLite take what is before the damage. That is the

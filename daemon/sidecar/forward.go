@@ -29,38 +29,46 @@ import (
 // ForwardSecret is the name of the file in Dir that requests to the app are signed with, unless Config names another.
 const ForwardSecret = "forward.secret"
 
-// openForward makes ready what gives callbacks to the app, if there is one.
-func (s *Sidecar) openForward(ctx context.Context, set *settings) error {
+// prepareForward makes ready what gives callbacks to the app, and says how it is to do that: to nobody, where there is no app.
+// s.reloading is held, or nobody knows of s yet.
+func (s *Sidecar) prepareForward(ctx context.Context, set *settings) (app forward.Config, err error) {
 	c := set.config
 	if c.Forward == "" {
-		return nil
+		return app, nil
 	}
 	u, err := forward.Address(c.Forward, c.ForwardInsecure)
 	if err != nil {
-		return err
+		return app, err
 	}
 	if own := c.Listener.Addr().String(); u.Host == own {
-		return fmt.Errorf("forward: %s is this sidecar itself: write your app's address", u.Host)
+		return app, fmt.Errorf("forward: %s is this sidecar itself: write your app's address", u.Host)
 	}
 	path := c.ForwardSecretFile
 	if path == "" {
 		path = filepath.Join(c.Dir, ForwardSecret)
 		if err := makeSecret(path); err != nil {
-			return err
+			return app, err
 		}
 	}
 	secrets, err := loadSecrets(path, s.log)
 	if err != nil {
-		return err
+		return app, err
 	}
 	if _, err := s.table.Outbox(ctx); err != nil { // it begins here, before anything can come that would be from before it began
-		return err
+		return app, err
 	}
-	set.forward, err = forward.New(forward.Config{
+	app = forward.Config{
 		Table: s.table, URL: c.Forward, Secrets: secrets.get, AtOnce: c.ForwardAtOnce,
 		Transport: c.ForwardHTTP, Logger: s.log, Tried: s.tally.tried,
-	})
-	return err
+	}
+	if s.forwarder == nil {
+		if s.forwarder, err = forward.New(app); err != nil {
+			return app, err
+		}
+		s.forwards <- s.forwarder
+	}
+	set.forward = s.forwarder
+	return app, nil
 }
 
 // makeSecret makes one where there is none.

@@ -39,8 +39,10 @@ type shop struct {
 	http   *http.Client
 	dial   func(context.Context) (net.Conn, error)
 	admin  *pipeListener // the operator's socket, if it is in memory
-	stop   func() error  // ends Run, closes, and gives what Run returned
-	ends   bool          // with an error, as it ought to
+	config sidecar.Config
+	is     *sidecar.Sidecar
+	stop   func() error // ends Run, closes, and gives what Run returned
+	ends   bool         // with an error, as it ought to
 }
 
 // open starts a sidecar in dev, with one shortcode, to which callbacks can be posted. Change alters that.
@@ -87,6 +89,7 @@ func open(t *testing.T, piped bool, change ...func(*sidecar.Config)) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.config, s.is = config, sc
 	key, err := os.ReadFile(filepath.Join(config.Dir, "api.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -312,10 +315,11 @@ func (s *shop) hook(session, body string) {
 
 // fakeDaraja answers in the sidecar's own process, without a socket.
 type fakeDaraja struct {
-	mu     sync.Mutex
-	pushes []map[string]any
-	delay  time.Duration                                    // before it answers
-	answer func(n int) (status int, body string, err error) // of push n, from 1; default: queued
+	mu      sync.Mutex
+	pushes  []map[string]any
+	queries []string                                         // for whom
+	delay   time.Duration                                    // before it answers
+	answer  func(n int) (status int, body string, err error) // of push n, from 1; default: queued
 }
 
 func (d *fakeDaraja) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -326,6 +330,13 @@ func (d *fakeDaraja) RoundTrip(r *http.Request) (*http.Response, error) {
 	case strings.HasPrefix(r.URL.Path, "/oauth/"):
 		return reply(200, `{"access_token":"tok","expires_in":"3599"}`)
 	case strings.Contains(r.URL.Path, "query"):
+		var of struct{ BusinessShortCode string }
+		if err := json.NewDecoder(r.Body).Decode(&of); err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		d.queries = append(d.queries, of.BusinessShortCode)
+		d.mu.Unlock()
 		return reply(500, `{"requestId":"x","errorCode":"500.001.1001","errorMessage":"The transaction is being processed"}`)
 	}
 	body, err := io.ReadAll(r.Body)
@@ -367,6 +378,18 @@ func (d *fakeDaraja) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.pushes)
+}
+
+// asked is how often it was asked what became of a payment to a shortcode.
+func (d *fakeDaraja) asked(number string) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range d.queries {
+		if q == number {
+			n++
+		}
+	}
+	return n
 }
 
 // callback is the address that push n was told to answer to.

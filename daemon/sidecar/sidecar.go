@@ -2,7 +2,7 @@
 // and tells tills, pages and the app, the moment it is known.
 //
 // The files, in the order in which things happen: sidecar.go opens and runs the parts, keys.go and refkeys.go are what lies in the data
-// folder, settings.go is what may change while it runs, identity.go is how it is known at its edge, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
+// folder, settings.go is what may change while it runs and reload.go changes it, identity.go is how it is known at its edge, routes.go leads a request to its answer, origins.go asks who calls and tills.go who may listen besides the
 // app, certificate.go is for those who come over TLS, body.go reads what they say and problem.go
 // says why not. sessions.go, initiate.go and payments.go are how payments begin and are looked up; callbacks.go and
 // webhook.go are the ways in for callbacks besides the tunnel, expect.go knows when one may come. stream.go is one reader
@@ -30,6 +30,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hodihq/hodi/daemon/forward"
 	"github.com/hodihq/hodi/daemon/metrics"
 	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/sync/correlate"
@@ -122,7 +123,13 @@ const ringSize = 4096
 type Sidecar struct {
 	config   Config // what of it only a start changes; the rest is settings'
 	settings atomic.Pointer[settings]
-	log      *slog.Logger
+	reloaded atomic.Pointer[reload.Outcome] // nil: never
+
+	reloading sync.Mutex              // held to change settings
+	forwarder *forward.Forwarder      // nil: there was never an app; of who reloads
+	forwards  chan *forward.Forwarder // for Run to run
+
+	log *slog.Logger
 
 	lock     *flock.Flock
 	table    *correlate.Table
@@ -196,7 +203,7 @@ func Open(ctx context.Context, config Config) (_ *Sidecar, err error) {
 	}
 	s.hub = hub.New(ringSize, s.table.Head(), s.load)
 	set.watch = s.newWatch(set)
-	if err := s.openForward(ctx, set); err != nil {
+	if _, err := s.prepareForward(ctx, set); err != nil {
 		return nil, err
 	}
 	s.settings.Store(set)
@@ -229,7 +236,7 @@ func Check(config Config) error {
 }
 
 func newSidecar(c Config, log *slog.Logger) *Sidecar {
-	s := &Sidecar{config: reload.Merge(c, Config{}), log: log, daraja: c.DarajaHTTP, tally: newTally(), damaged: make(chan error, 1)}
+	s := &Sidecar{config: reload.Merge(c, Config{}), log: log, daraja: c.DarajaHTTP, tally: newTally(), forwards: make(chan *forward.Forwarder, 1), damaged: make(chan error, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -366,7 +373,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return s.serveOperator(life) })
-	group.Go(func() error { return s.settings.Load().watch.Run(life) })
+	group.Go(func() error { return s.keepWatch(life) })
 	group.Go(func() error { return s.table.Checkpoint(life) })
 	group.Go(func() error { return s.table.Retain(life) })
 	group.Go(func() error {
@@ -377,9 +384,7 @@ func (s *Sidecar) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	if f := s.settings.Load().forward; f != nil {
-		group.Go(func() error { return f.Run(life) })
-	}
+	group.Go(func() error { return s.keepForward(life) })
 	if s.config.Metrics != nil {
 		group.Go(func() error {
 			metrics.Serve(life, s.config.Metrics, s.registry(), s.log)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/sync/push"
 	"github.com/hodihq/hodi/tunnel"
@@ -124,12 +125,13 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Asking     askingView       `json:"asking"`
 		Clock      string           `json:"clock,omitempty"` // in what way this machine's is wrong
 		Readers    int              `json:"subscribers"`
+		Settings   *reload.Outcome  `json:"settings,omitempty"` // what came of reading them again, if they were
 		Phone      string           `json:"phone,omitempty"`
 		Edge       string           `json:"edge,omitempty"`
 		Sandbox    string           `json:"sandbox,omitempty"`
 	}{
 		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
-		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(),
+		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(), Settings: s.reloaded.Load(),
 		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
 	}
 	if err := s.stores(r.Context()); err != nil {

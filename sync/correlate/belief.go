@@ -152,7 +152,7 @@ func (x *tx) judgeRestored(id string, c daraja.Callback, from post) (verdict, er
 	if err != nil {
 		phone = "" // absent, or masked
 	}
-	v.payment, err = x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: from.received.UTC(), Status: push.Pending, silentAt: x.now.Add(x.t.cfg.UnknownAfter)})
+	v.payment, err = x.begin(Payment{ID: id, Session: id, Phone: phone, HasRef: true, Created: from.received.UTC(), Status: push.Pending, silentAt: x.now.Add(x.rules.unknownAfter)})
 	if err != nil {
 		return verdict{}, err
 	}
@@ -206,7 +206,7 @@ func (x *tx) weigh(v verdict, from post) (verdict, error) {
 		}
 		return v, nil
 	}
-	switch limit, ok := x.t.limit(p.Shortcode); {
+	switch limit, ok := x.rules.limit(p.Shortcode); {
 	case !ok || p.Status == push.Success:
 	case p.Amount == 0 && !c.HasAmount:
 		v.state, v.why = StateHeld, fmt.Sprintf("nobody has said how much it is, which may be over %s, so Daraja is asked before it counts", limit)
@@ -228,12 +228,12 @@ const firstYear = 2026 // of Hodi
 
 // limit is the amount above which a success of a shortcode does not count before Daraja was asked. Where the shortcode is
 // not known, the least of all is as good a guess as any, and the safe one.
-func (t *Table) limit(shortcode string) (limit push.Money, ok bool) {
+func (r *rules) limit(shortcode string) (limit push.Money, ok bool) {
 	if shortcode != "" {
-		limit, ok = t.cfg.QueryAbove[shortcode]
+		limit, ok = r.queryAbove[shortcode]
 		return limit, ok
 	}
-	for _, l := range t.cfg.QueryAbove {
+	for _, l := range r.queryAbove {
 		if !ok || l < limit {
 			limit, ok = l, true
 		}

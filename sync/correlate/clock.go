@@ -53,8 +53,8 @@ func (t *Table) Silence(ctx context.Context) (next time.Time, err error) {
 func (t *Table) pullIn(ctx context.Context) error {
 	const silent = "due_at > ? AND due_at > 0 AND silent_at > ?"                             // now, and UnknownAfter; see put
 	const ask = "due_at > ? AND due_at > 0 AND ask_at > max(?, ? + max(0, ? - created) / 4)" // now, and FirstAsk or askApart; else a quarter of its age: see Asked
-	at := time.Now()
-	silence, first, now := at.Add(t.cfg.UnknownAfter).UnixMilli(), at.Add(max(t.cfg.FirstAsk, askApart)).UnixMilli(), at.UnixMilli()
+	at, r := time.Now(), t.rules.Load()
+	silence, first, now := at.Add(r.unknownAfter).UnixMilli(), at.Add(max(r.firstAsk, askApart)).UnixMilli(), at.UnixMilli()
 	var some bool
 	err := t.read.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payments WHERE "+silent+") OR EXISTS (SELECT 1 FROM payments WHERE "+ask+")",
 		silence, silence, first, first, now, now).Scan(&some)

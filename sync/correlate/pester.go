@@ -32,7 +32,7 @@ func (e *LimitError) Error() string {
 
 // bounded refuses a prompt that would be one too many.
 func (x *tx) bounded(r Request) error {
-	l := x.t.cfg.Limits
+	l := x.rules.limits
 	for _, bound := range []struct {
 		most    int
 		within  time.Duration

@@ -79,7 +79,7 @@ func (x *tx) register(r Registration) (*Payment, error) {
 		HasRef:           !hasIDs,
 		Created:          x.now,
 		Status:           push.Pending,
-		silentAt:         x.now.Add(x.t.cfg.UnknownAfter),
+		silentAt:         x.now.Add(x.rules.unknownAfter),
 	})
 	if err != nil || !hasIDs {
 		return p, err

@@ -135,7 +135,7 @@ func (x *tx) request(r Request) (Begun, error) {
 		HasRef:           true,
 		Created:          x.now,
 		Status:           push.Pending,
-		silentAt:         x.now.Add(x.t.cfg.UnknownAfter),
+		silentAt:         x.now.Add(x.rules.unknownAfter),
 	})
 	if err != nil {
 		return Begun{}, err
@@ -213,7 +213,7 @@ func (x *tx) accept(p *Payment, merchant, checkout string) (*Payment, error) {
 	}
 	var first time.Time
 	if p.Shortcode != "" { // otherwise it is one of the app's, and there is nobody to ask with
-		first = p.Created.Add(x.t.cfg.FirstAsk)
+		first = p.Created.Add(x.rules.firstAsk)
 		if first.Before(x.now) {
 			first = x.now
 		}

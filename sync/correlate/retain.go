@@ -33,29 +33,33 @@ func (t *Table) Retain(ctx context.Context) error {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
+		case <-t.ruled:
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		}
+		timer.Stop()
 	}
 }
 
-// retain does one step, and says whether there is more to do.
+// retain does one step, and says whether there is more to do. What is kept for ever by the rules that it begins with is not
+// touched by it, whatever they become meanwhile.
 func (t *Table) retain(ctx context.Context, s *sweep) (more bool, err error) {
-	if t.cfg.KeepBodies > 0 {
-		if more, err = t.retainBodies(ctx); err != nil || more {
+	r := t.rules.Load()
+	if r.keepBodies > 0 {
+		if more, err = t.retainBodies(ctx, r); err != nil || more {
 			return more, err
 		}
 	}
-	if t.cfg.KeepPayments <= 0 {
+	if r.keepPayments <= 0 {
 		return false, nil
 	}
-	steps := []func(context.Context) (bool, error){t.retainPayments, t.retainMoney, s.retainSessions(t)}
-	if t.cfg.KeepBodies > 0 {
+	steps := []func(context.Context, *rules) (bool, error){t.retainPayments, t.retainMoney, s.retainSessions(t)}
+	if r.keepBodies > 0 {
 		steps = append(steps, t.retainCallbacks)
 	}
 	for _, step := range steps {
-		if more, err = step(ctx); err != nil || more {
+		if more, err = step(ctx, r); err != nil || more {
 			return more, err
 		}
 	}
@@ -63,10 +67,10 @@ func (t *Table) retain(ctx context.Context, s *sweep) (more bool, err error) {
 }
 
 // retainBodies empties callbacks, journal by journal, from where it ended.
-func (t *Table) retainBodies(ctx context.Context) (more bool, err error) {
+func (t *Table) retainBodies(ctx context.Context, r *rules) (more bool, err error) {
 	err = t.write(ctx, func(x *tx) error {
 		bg := context.Background()
-		cutoff := x.now.Add(-t.cfg.KeepBodies).UnixMilli()
+		cutoff := x.now.Add(-r.keepBodies).UnixMilli()
 		var places []int64
 		for _, journal := range t.spot {
 			old, err := x.olderThan(cutoff, journal, retainStep-len(places))
@@ -118,7 +122,7 @@ func (x *tx) olderThan(cutoff int64, journal spot, limit int) (places []int64, e
 		if received >= cutoff {
 			break
 		}
-		if waits && x.t.cfg.Forwarding {
+		if waits && x.rules.forwarding {
 			x.t.log.Warn("what callbacks said is kept for longer than it was to be: the app has not handled it yet")
 			break
 		}
@@ -128,10 +132,10 @@ func (x *tx) olderThan(cutoff int64, journal spot, limit int) (places []int64, e
 }
 
 // retainPayments removes payments, and sessions that have none left.
-func (t *Table) retainPayments(ctx context.Context) (more bool, err error) {
+func (t *Table) retainPayments(ctx context.Context, r *rules) (more bool, err error) {
 	err = t.write(ctx, func(x *tx) error {
 		bg := context.Background()
-		cutoff := x.now.Add(-t.cfg.KeepPayments).UnixMilli()
+		cutoff := x.now.Add(-r.keepPayments).UnixMilli()
 		ids, err := x.ids(t.conn.QueryContext(bg, "SELECT id FROM payments WHERE created < ? ORDER BY created LIMIT ?", cutoff, retainStep))
 		if err != nil || len(ids) == 0 {
 			return err
@@ -156,14 +160,14 @@ func (t *Table) retainPayments(ctx context.Context) (more bool, err error) {
 }
 
 // retainMoney removes what C2B notices told of.
-func (t *Table) retainMoney(ctx context.Context) (more bool, err error) {
+func (t *Table) retainMoney(ctx context.Context, r *rules) (more bool, err error) {
 	err = t.write(ctx, func(x *tx) error {
-		r, err := t.conn.ExecContext(context.Background(), "DELETE FROM money WHERE receipt IN (SELECT receipt FROM money WHERE time < ? ORDER BY time LIMIT ?)",
-			x.now.Add(-t.cfg.KeepPayments).UnixMilli(), retainStep)
+		gone, err := t.conn.ExecContext(context.Background(), "DELETE FROM money WHERE receipt IN (SELECT receipt FROM money WHERE time < ? ORDER BY time LIMIT ?)",
+			x.now.Add(-r.keepPayments).UnixMilli(), retainStep)
 		if err != nil {
 			return err
 		}
-		n, err := r.RowsAffected()
+		n, err := gone.RowsAffected()
 		x.wrote, more = n > 0, n == retainStep
 		return err
 	})
@@ -175,10 +179,10 @@ func (t *Table) retainMoney(ctx context.Context) (more bool, err error) {
 
 // retainCallbacks removes callbacks, journal by journal, from the first. One that is ahead of its journal's cursor stays: that
 // it is there is all that tells that it was applied.
-func (t *Table) retainCallbacks(ctx context.Context) (more bool, err error) {
+func (t *Table) retainCallbacks(ctx context.Context, r *rules) (more bool, err error) {
 	err = t.write(ctx, func(x *tx) error {
 		bg := context.Background()
-		cutoff := x.now.Add(-max(t.cfg.KeepBodies, t.cfg.KeepPayments)).UnixMilli()
+		cutoff := x.now.Add(-max(r.keepBodies, r.keepPayments)).UnixMilli()
 		left := retainStep
 		for _, journal := range t.spot {
 			if journal.number == 0 || left == 0 {
@@ -246,13 +250,13 @@ const (
 	sweepEvery = 24 * time.Hour
 )
 
-func (s *sweep) retainSessions(t *Table) func(context.Context) (bool, error) {
-	return func(ctx context.Context) (more bool, err error) {
+func (s *sweep) retainSessions(t *Table) func(context.Context, *rules) (bool, error) {
+	return func(ctx context.Context, r *rules) (more bool, err error) {
 		at := now()
 		if s.after == "" && !s.ended.IsZero() && at.Sub(s.ended).Abs() < sweepEvery {
 			return false, nil
 		}
-		cutoff := at.Add(-t.cfg.KeepPayments).UnixMilli()
+		cutoff := at.Add(-r.keepPayments).UnixMilli()
 		last, n, old, err := t.sessionsBehind(ctx, s.after, cutoff)
 		if err != nil {
 			return false, fmt.Errorf("correlate: retain sessions: %w", err)

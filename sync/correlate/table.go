@@ -25,7 +25,7 @@ import (
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
-// Config says where a Table is and how it judges. Path and Key are required.
+// Config says where a Table is and how it judges. Path and Key are required. What SetRules takes may change later.
 type Config struct {
 	// Path of the SQLite file. It is made if it is not there.
 	Path string
@@ -87,13 +87,16 @@ func (e *PromptLiveError) Error() string {
 
 // Table is the payments of one sidecar. Its methods may be called from any goroutine.
 type Table struct {
-	cfg  Config
+	cfg  Config // but what is in rules
 	log  *slog.Logger
 	wake chan struct{}
 	long chan struct{} // the log is
 
 	arrived chan struct{} // there may be something for the Outbox
 	again   atomic.Bool   // and also among what it has read
+
+	rules atomic.Pointer[rules]
+	ruled chan struct{} // there are others
 
 	read *sql.DB // for look-ups; it sees what is committed
 
@@ -142,19 +145,15 @@ func Open(ctx context.Context, cfg Config) (*Table, error) {
 
 func open(ctx context.Context, cfg Config) (_ *Table, err error) {
 	setDefault(&cfg.CacheSize, 10_000)
-	setDefault(&cfg.UnknownAfter, 90*time.Second)
-	setDefault(&cfg.FirstAsk, 30*time.Second)
 	setDefault(&cfg.KeepEvents, 7*24*time.Hour)
-	if cfg.KeepBodies > 0 {
-		cfg.KeepBodies = max(cfg.KeepBodies, parkedFor)
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), arrived: make(chan struct{}, 1), spot: make(map[uint64]spot), counts: make(map[string]int64)}
+	t := &Table{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), long: make(chan struct{}, 1), arrived: make(chan struct{}, 1), ruled: make(chan struct{}, 1), spot: make(map[uint64]spot), counts: make(map[string]int64)}
 	if err := t.SetKeys(cfg.Key, cfg.OldKeys...); err != nil {
 		return nil, err
 	}
+	t.rules.Store(rulesOf(cfg))
 	if t.payments, err = lru.New[string, *Payment](cfg.CacheSize); err != nil {
 		return nil, err
 	}

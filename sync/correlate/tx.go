@@ -14,9 +14,10 @@ import (
 // tx is one transaction of the writer. What it reads it keeps, and what it changes it writes once, at the end; the caches
 // and the subscribers learn of it when it is committed.
 type tx struct {
-	t   *Table
-	do  *statements
-	now time.Time
+	t     *Table
+	do    *statements
+	now   time.Time
+	rules *rules
 
 	payments  map[string]*Payment // as this transaction sees them
 	order     []string            // those that changed, in the order of their first change
@@ -61,7 +62,7 @@ func (t *Table) write(ctx context.Context, f func(*tx) error) (err error) {
 	if _, err := t.do.begin.ExecContext(bg); err != nil {
 		return err
 	}
-	x := &tx{t: t, do: &t.do, now: now(), payments: map[string]*Payment{}, dirty: map[string]bool{}, merchants: map[string]string{}, receipts: map[string]string{},
+	x := &tx{t: t, do: &t.do, now: now(), rules: t.rules.Load(), payments: map[string]*Payment{}, dirty: map[string]bool{}, merchants: map[string]string{}, receipts: map[string]string{},
 		sessions: map[string]*checkout{}, counts: map[string]int64{}, spot: map[uint64]spot{}}
 	defer func() {
 		if !committed { // after a failed commit there may be nothing left to roll back
@@ -252,7 +253,7 @@ func (x *tx) ids(rows *sql.Rows, err error) ([]string, error) {
 func (x *tx) put(p Payment) *Payment {
 	q := &p
 	// The clock was set back, and something else is due before: pullIn would not find it.
-	if latest := x.now.Add(x.t.cfg.UnknownAfter); q.silentAt.After(latest) {
+	if latest := x.now.Add(x.rules.unknownAfter); q.silentAt.After(latest) {
 		q.silentAt = latest
 	}
 	x.payments[p.ID] = q

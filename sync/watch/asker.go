@@ -61,7 +61,8 @@ func (s *state) get() correlate.Rest {
 	return s.rest
 }
 
-func (a *asker) run(ctx context.Context) {
+// run asks until ctx ends; a question that is asked by then has its answer heard, unless work ends, too.
+func (a *asker) run(ctx, work context.Context) {
 	for ctx.Err() == nil {
 		err := a.recall(ctx)
 		if err == nil {
@@ -91,7 +92,7 @@ func (a *asker) run(ctx context.Context) {
 		case len(due) == 0:
 			wait(ctx, next, a.news)
 		default:
-			a.ask(ctx, due[0])
+			a.ask(work, due[0])
 		}
 	}
 }

@@ -36,8 +36,10 @@ type Watch struct {
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 
-	once   sync.Once
-	states []*state // of each of Apps, and of whatever else there is
+	once    sync.Once
+	states  []*state      // of each of Apps, and of whatever else there is
+	stopped chan struct{} // closed by Stop
+	stop    func()
 }
 
 // Status is how Daraja answers an app.
@@ -68,10 +70,18 @@ func (w *Watch) Status() (list []Status) {
 
 func (w *Watch) init() {
 	w.once.Do(func() {
+		w.stopped = make(chan struct{})
+		w.stop = sync.OnceFunc(func() { close(w.stopped) })
 		for range len(w.Apps) + 1 {
 			w.states = append(w.states, &state{})
 		}
 	})
+}
+
+// Stop has Run end, and now or later return nil: it asks no further question, but hears the answers to those that it has asked.
+func (w *Watch) Stop() {
+	w.init()
+	w.stop()
 }
 
 // Run asks until ctx ends, then returns nil. It has a loop for each app and one for silence, because a question may hang, one
@@ -93,16 +103,29 @@ func (w *Watch) Run(ctx context.Context) error {
 		amongs = append(amongs, correlate.Among{Shortcodes: app})
 	}
 	amongs = append(amongs, correlate.Among{Shortcodes: all, Others: all != nil}) // of shortcodes that there are no more
-	var loops sync.WaitGroup
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
+	telling, quiet := context.WithCancel(ctx)
+	defer quiet()
+	var loops, rest sync.WaitGroup
+	defer rest.Wait()
+	rest.Go(func() {
+		select {
+		case <-w.stopped:
+			enough()
+		case <-telling.Done():
+		}
+	})
 	news := make([]chan<- struct{}, len(amongs))
 	for i, among := range amongs {
 		c := make(chan struct{}, 1)
 		news[i] = c
 		a := asker{table: w.Table, client: w.Client, log: log, news: c, among: among, every: time.Minute / time.Duration(perMinute), tell: w.Heard, state: w.states[i]}
-		loops.Go(func() { a.run(ctx) })
+		loops.Go(func() { a.run(asking, ctx) })
 	}
-	w.silence(ctx, log, news)
+	rest.Go(func() { w.silence(telling, log, news) })
 	loops.Wait()
+	quiet()
 	return nil
 }
 

@@ -409,3 +409,40 @@ func TestAPaymentWhoseShortcodeIsGoneHoldsUpNobody(t *testing.T) {
 		}
 	})
 }
+
+func TestAWatchThatIsStoppedHearsWhatItHasAskedAndAsksNoMore(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.answers(func(string, int) (int, string) {
+			time.Sleep(25 * time.Second)
+			return 200, said("0")
+		})
+		b.pay("one")
+		time.Sleep(31 * time.Second)
+		if len(b.questions()) != 1 {
+			b.Fatal("nothing was asked")
+		}
+		silent, err := b.Register(context.Background(), correlate.Registration{MerchantRequestID: "mr-two", Amount: 100_00, Shortcode: "main", CheckoutRequestID: "two"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.watch.Stop()
+		one, err := b.Payment(context.Background(), "mr-one")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if s := b.status(one); s != push.Pending {
+			b.Fatalf("the payment is %s before the answer", s)
+		}
+		time.Sleep(25 * time.Second)
+		if s := b.status(one); s != push.Success {
+			b.Errorf("the answer was not heard: the payment is %s", s)
+		}
+		time.Sleep(time.Hour)
+		if q := b.questions(); len(q) != 1 {
+			b.Errorf("%d were asked", len(q))
+		}
+		if s := b.status(silent); s != push.Pending {
+			b.Errorf("it has ended, and the payment is %s", s)
+		}
+	})
+}
