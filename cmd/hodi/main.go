@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -32,7 +31,7 @@ func main() {
 			code = e.code
 		}
 		if !errors.Is(err, errSaid) {
-			fmt.Fprintf(os.Stderr, "hodi: %v\n", err)
+			complain(os.Stderr, toJournal(), err)
 		}
 		os.Exit(code)
 	}
@@ -118,25 +117,6 @@ func version() string {
 		return info.Main.Version
 	}
 	return "development build"
-}
-
-// newLogger is the log of a daemon: on standard error, where journald and a person both look.
-func newLogger(c *cli.Context, fallback slog.Level) (*slog.Logger, error) {
-	level := fallback
-	if s := c.String("log-level"); s != "" {
-		if err := level.UnmarshalText([]byte(s)); err != nil {
-			return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", s)
-		}
-	}
-	options := &slog.HandlerOptions{Level: level}
-	switch format := c.String("log-format"); format {
-	case "text":
-		return slog.New(slog.NewTextHandler(c.App.ErrWriter, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(c.App.ErrWriter, options)), nil
-	default:
-		return nil, fmt.Errorf("--log-format %q: use text or json", format)
-	}
 }
 
 // endedByRequest hides the error of a context that was cancelled because somebody asked the process to end.
