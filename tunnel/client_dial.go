@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -66,12 +68,17 @@ const (
 )
 
 var (
-	errSilent  = errors.New("the edge does not answer")
-	errRefused = errors.New("UDP is refused")
-	errSpared  = errors.New("the edge is crowded, and another try goes on")
+	errSilent       = errors.New("the edge does not answer")
+	errRefused      = errors.New("UDP is refused")
+	errSpared       = errors.New("the edge is crowded, and another try goes on")
+	errOtherVersion = errors.New("the edge speaks another version of the protocol: update the older of the two")
+
 	errForeign = errors.New("who answers is not the edge that this sidecar has joined, by its certificate: if the edge was made anew, join again " +
 		"(there hodi edge invite, here hodi join --replace); else somebody is in between")
 )
+
+// noProtocol is how TLS says that it knows no application protocol of those that are offered (RFC 9001, 4.8).
+const noProtocol = quic.TransportErrorCode(0x100 + 120)
 
 // lane is the tries of one kind, in one race.
 type lane struct {
@@ -353,6 +360,8 @@ func (r *race) failed(a *attempt) {
 	foreign := errors.As(a.err, new(x509.UnknownAuthorityError))
 	if foreign {
 		a.err = fmt.Errorf("tunnel: %w: %w", errForeign, a.err)
+	} else if e, ok := errors.AsType[*quic.TransportError](a.err); ok && e.ErrorCode == noProtocol {
+		a.err = fmt.Errorf("tunnel: %w: %w", errOtherVersion, a.err)
 	}
 	if l.err == nil || withoutOurPort(l.err) != withoutOurPort(a.err) {
 		level := slog.LevelInfo

@@ -149,6 +149,10 @@ func (l *clientLink) read(living context.Context, s split) error {
 				l.client.promised(0)
 			}
 			l.heart.pong(f.Nonce)
+		case *wire.Ping: // edges of today do not ask; those of tomorrow may
+			if err := l.write(wire.Append(nil, &wire.Pong{Nonce: f.Nonce})); err != nil {
+				return fmt.Errorf("tunnel: pong: %w", err)
+			}
 		case *wire.Canary:
 			l.told = true
 			l.client.promised(f.Every)

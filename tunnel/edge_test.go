@@ -2,6 +2,7 @@ package tunnel_test
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,9 +18,22 @@ import (
 // held until the sidecar ends it.
 func (w *world) forge(serve func(say func(...wire.Frame), frames *wire.Reader)) (stop func()) {
 	w.t.Helper()
+	return w.forgeBytes(wire.ALPN, func(stream io.ReadWriter) {
+		serve(func(frames ...wire.Frame) {
+			var b []byte
+			for _, f := range frames {
+				b = wire.Append(b, f)
+			}
+			stream.Write(b)
+		}, wire.NewReader(stream))
+	})
+}
+
+func (w *world) forgeBytes(alpn string, serve func(stream io.ReadWriter)) (stop func()) {
+	w.t.Helper()
 	socket := w.socket(edgeAddr)
 	conf := w.ca.server()
-	conf.NextProtos = []string{wire.ALPN}
+	conf.NextProtos = []string{alpn}
 	tr := &quic.Transport{Conn: quiet{socket}, StatelessResetKey: (*quic.StatelessResetKey)(&w.key)}
 	listener, err := tr.Listen(conf, &quic.Config{InitialPacketSize: 1200, KeepAlivePeriod: time.Second})
 	if err != nil {
@@ -36,13 +50,7 @@ func (w *world) forge(serve func(say func(...wire.Frame), frames *wire.Reader)) 
 				if err != nil {
 					return
 				}
-				serve(func(frames ...wire.Frame) {
-					var b []byte
-					for _, f := range frames {
-						b = wire.Append(b, f)
-					}
-					stream.Write(b)
-				}, wire.NewReader(stream))
+				serve(stream)
 				<-conn.Context().Done()
 			}()
 		}

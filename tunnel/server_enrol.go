@@ -111,7 +111,7 @@ func (s *Server) issue(ctx context.Context, c conn, request wire.Frame) error {
 		return endingf(wire.CloseProtocol, "tunnel: %v before hello", request.Type())
 	}
 	if version != wire.Version {
-		return endingf(wire.CloseVersion, "tunnel: %v of version %d, ours is %d", request.Type(), version, wire.Version)
+		return otherVersion(version)
 	}
 	var issued *wire.Issued
 	var err error

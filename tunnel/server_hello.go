@@ -43,7 +43,7 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 		return nil, nil, endingf(wire.CloseUnauthorized, "tunnel: hello of a sidecar without a certificate")
 	}
 	if hello.Version != wire.Version {
-		return nil, nil, endingf(wire.CloseVersion, "tunnel: hello of version %d, ours is %d", hello.Version, wire.Version)
+		return nil, nil, otherVersion(hello.Version)
 	}
 	endpoint, err := s.Authorize(actx, peer)
 	if err != nil {
@@ -77,6 +77,16 @@ func (s *Server) greet(ctx context.Context, c conn) (_ *serverLink, life context
 		return nil, nil, err
 	}
 	return l, life, nil
+}
+
+// otherVersion refuses who speaks another version, and tells both ends which of them is to be updated.
+func otherVersion(theirs uint16) error {
+	older := "edge"
+	if theirs < wire.Version {
+		older = "sidecar"
+	}
+	tell := fmt.Sprintf("the sidecar speaks version %d of the protocol, and the edge version %d: update the %s", theirs, wire.Version, older)
+	return &ending{code: wire.CloseVersion, err: errors.New("tunnel: " + tell), tell: tell}
 }
 
 // patient reads from a conn for as long as the sidecar has asked for. The connection's own timeout begins anew with what

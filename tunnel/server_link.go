@@ -171,6 +171,7 @@ func (l *serverLink) read(living context.Context, g *errgroup.Group) error {
 				l.seat.acknowledged(l)
 				l.tell(living, g)
 			}
+		case *wire.Pong: // to a Ping that this edge did not send: it changes nothing
 		case *wire.Ping:
 			if !told {
 				told = true

@@ -258,10 +258,19 @@
 // The checksum of an entry is the first 8 bytes of SHA-256 over the body of its frame. A Ping is padded so that its
 // packet is long enough for a restarted edge to answer it with a stateless reset.
 //
+// # Other versions
+//
+// Edges and sidecars are updated on different days, in either order. A frame of an unknown type is skipped; that is how this
+// version grows: frames of the types above never change, and nobody waits for the answer to one that the other end may not
+// know. testdata/released holds what the ends of every released version say.
+//
+// What cannot be said so is another version, with another number in Hello, Join and Renew, and another application protocol
+// ("hodi/3"): an end that speaks several offers all of them. To a version that it does not speak the edge says 7, and
+// in the reason which end is to be updated.
+//
 // # What may go wrong
 //
-// A frame of an unknown type is skipped. That is how this version grows: frames of the types above never change. A frame
-// longer than its type may be, of an unknown type longer than 393216, cut short, or with bytes too many ends the link
+// A frame longer than its type may be, of an unknown type longer than 393216, cut short, or with bytes too many ends the link
 // with the close code 6. So do a first frame that is not Hello, Renew or Join (not Welcome or Issued), a second one of these, a head before the
 // cursor in a Welcome to the same epoch, and an Ack of an entry that was not sent. A reader never sets aside more memory than bytes have arrived, whatever a length promises.
 //

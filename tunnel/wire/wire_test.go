@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -24,9 +25,28 @@ type said struct {
 	bytes []byte
 }
 
+// conversations are the files that hold them: those of today, and those of every released version, which are never changed. Programs
+// in shops say what is in them.
+func conversations(t testing.TB) []string {
+	t.Helper()
+	today, err := filepath.Glob("testdata/*.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := filepath.Glob("testdata/released/*/*.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(today) < 8 || len(released) < 7 {
+		t.Fatalf("there are %q, and released %q", today, released)
+	}
+	refused := func(file string) bool { return filepath.Base(file) == "refused.hex" }
+	return slices.DeleteFunc(append(today, released...), refused)
+}
+
 func conversation(t testing.TB, file string) []said {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", file))
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +134,7 @@ func (s said) frame(t testing.TB) Frame {
 }
 
 func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex", "visit.hex"} {
+	for _, file := range conversations(t) {
 		for _, mark := range []string{">", "<"} {
 			var stream []byte
 			var want []Frame
@@ -157,12 +177,12 @@ func TestConversationsAreWrittenAndReadAsTheyStandInTestdata(t *testing.T) {
 
 func TestResumeShowsTheEntryThatWasReadFirst(t *testing.T) {
 	var entry *Entry
-	for _, s := range conversation(t, "first.hex") {
+	for _, s := range conversation(t, "testdata/first.hex") {
 		if s.name == "entry" {
 			entry = s.frame(t).(*Entry)
 		}
 	}
-	hello := conversation(t, "resume.hex")[0].frame(t).(*Hello)
+	hello := conversation(t, "testdata/resume.hex")[0].frame(t).(*Hello)
 	if want := (Cursor{hello.Cursor.Epoch, entry.Seq, entry.Sum()}); hello.Cursor != want {
 		t.Errorf("the cursor in resume.hex is %v, the entry of first.hex has %v", hello.Cursor, want)
 	}
@@ -171,7 +191,7 @@ func TestResumeShowsTheEntryThatWasReadFirst(t *testing.T) {
 // What a journal makes anew of a run has to have the checksums that cursors have.
 func TestACanaryIsToldByTheLastOfItsRun(t *testing.T) {
 	var run *Entry
-	for _, s := range conversation(t, "canary.hex") {
+	for _, s := range conversation(t, "testdata/canary.hex") {
 		if s.name != "entry" {
 			continue
 		}
@@ -196,7 +216,7 @@ func TestACanaryIsToldByTheLastOfItsRun(t *testing.T) {
 
 func TestBrokenFramesAreRefused(t *testing.T) {
 	words := map[string]string{"limit": "over the limit", "short": "cut short", "many": "too many", "zeros": "padded"}
-	for _, s := range conversation(t, "refused.hex") {
+	for _, s := range conversation(t, "testdata/refused.hex") {
 		f, err := NewReader(bytes.NewReader(s.bytes)).Read()
 		if s.name == "eof" {
 			if err != io.ErrUnexpectedEOF {
@@ -277,7 +297,7 @@ func TestAPingIsLongEnoughForAStatelessReset(t *testing.T) {
 
 // FuzzReader reads whatever comes: it must not panic, and what it takes must be written again as the same bytes.
 func FuzzReader(f *testing.F) {
-	for _, file := range []string{"first.hex", "resume.hex", "lane.hex", "source.hex", "join.hex", "canary.hex", "doubts.hex", "refused.hex"} {
+	for _, file := range append(conversations(f), "testdata/refused.hex") {
 		streams := map[string][]byte{}
 		for _, s := range conversation(f, file) {
 			f.Add(s.bytes)
