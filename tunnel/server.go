@@ -127,6 +127,8 @@ func (s *Server) report(c conn, l *serverLink, err error) {
 		}
 	} else if errors.Is(err, wire.ErrProtocol) {
 		level = slog.LevelWarn
+	} else if e, ok := errors.AsType[*closedError](err); ok && l == nil && e.code == wire.CloseDone {
+		level = slog.LevelDebug // a try that came second, or a visit
 	}
 	if l == nil {
 		if refuses(err) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ func doctorCommand() *cli.Command {
 		Action: examineAll,
 		Subcommands: []*cli.Command{
 			of("sidecar", "look at the sidecar alone, with the flags that it has", sidecarCommand().Flags, examineSidecar),
+			of("edge", "look at the edge alone, with the flags that it has", edgeCommand().Flags, examineEdge),
 		},
 	}
 }
@@ -50,7 +52,45 @@ type patient struct {
 
 // examineAll looks at what there is on this machine; where there is nothing, at the sidecar that somebody wants here.
 func examineAll(c *cli.Context) error {
-	return diagnose(c, patient{"sidecar", withFlags(sidecarCommand().Flags, examineSidecar)})
+	var here []patient
+	edgeHere, err := isHere(c, "edge", edgeCommand().Flags)
+	if err != nil {
+		return err
+	}
+	sidecarHere, err := isHere(c, "sidecar", sidecarCommand().Flags)
+	if err != nil {
+		return err
+	}
+	if sidecarHere || !edgeHere {
+		here = append(here, patient{"sidecar", withFlags(sidecarCommand().Flags, examineSidecar)})
+	}
+	if edgeHere {
+		here = append(here, patient{"edge", withFlags(edgeCommand().Flags, examineEdge)})
+	}
+	return diagnose(c, here...)
+}
+
+// isHere reports whether a daemon has its state here, or somebody has set what only it needs. A file that cannot be read says
+// nothing here, and is told of later.
+func isHere(c *cli.Context, part string, flags []cli.Flag) (here bool, err error) {
+	err = withFlags(flags, func(c *cli.Context, _ func(doctor.Finding)) error {
+		settings, _, _ := loadFile(c, part)
+		if part == "edge" {
+			s := settings.Edge
+			over(c, "data", &s.Data)
+			over(c, "public-url", &s.PublicURL)
+			here = s.PublicURL != ""
+			if s.Data == "" {
+				s.Data, err = stateDir("edge")
+			}
+			here = here || exists(filepath.Join(s.Data, "edge.db"))
+			return err
+		}
+		s, err := sidecarState(c, settings.Sidecar)
+		here = s.Edge != "" || len(settings.Shortcode) > 0 || exists(filepath.Join(s.Data, "identity.json")) || exists(filepath.Join(s.Data, "sidecar.db"))
+		return err
+	})(c, nil)
+	return here, err
 }
 
 // withFlags examines as if the command had these flags, of which none was given: their defaults count, and the environment.
@@ -225,4 +265,54 @@ func linkOf(ctx context.Context, data string) (string, error) {
 		return fmt.Sprintf("its link is up, over %s", map[string]string{"quic": "QUIC", "websocket": "a WebSocket"}[is.Link.Transport]), nil
 	}
 	return "it has no link (hodi status says more)", nil
+}
+
+// examineEdge examines with what the settings say; where they say something that cannot be, with what is left.
+func examineEdge(c *cli.Context, tell func(doctor.Finding)) error {
+	s, err := edgeConfig(c)
+	if err == nil {
+		_, _, err = planEdge(c, new(systemd.Service), slog.New(slog.DiscardHandler))
+	}
+	over(c, "listen", &s.Listen)
+	over(c, "tunnel-listen", &s.TunnelListen)
+	over(c, "public-url", &s.PublicURL)
+	over(c, "certificate-file", &s.CertificateFile)
+	over(c, "key-file", &s.KeyFile)
+	overBool(c, "plain-http", &s.PlainHTTP)
+	overBool(c, "acme", &s.ACME)
+	if s.Data == "" {
+		over(c, "data", &s.Data)
+		if s.Data == "" {
+			var stateErr error
+			if s.Data, stateErr = stateDir("edge"); stateErr != nil {
+				return stateErr
+			}
+		}
+	}
+	s.TunnelListen = cmp.Or(s.TunnelListen, s.Listen)
+	d := doctor.Edge{
+		Dir: s.Data, Settings: settingsAre(c, "edge"), SettingsErr: err, Listen: s.Listen, TunnelListen: s.TunnelListen, LocalTCP: reachable(s.Listen), LocalUDP: reachable(s.TunnelListen),
+		PublicURL: s.PublicURL, PlainHTTP: s.PlainHTTP, ACME: s.ACME, CertificateFile: s.CertificateFile,
+		Runs: func(ctx context.Context) (string, error) { return endpointsOf(ctx, s.Data) },
+	}
+	if s.KeyFile != "" {
+		d.Secrets = []doctor.Secret{{Setting: "key-file", Path: s.KeyFile}}
+	}
+	d.Examine(c.Context, tell)
+	return nil
+}
+
+// endpointsOf asks the edge that runs on a folder how many of its shops are there.
+func endpointsOf(ctx context.Context, data string) (string, error) {
+	var listed struct{ Endpoints []endpoint }
+	if err := console.Ask(ctx, data, operator(), http.MethodGet, "/endpoints", nil, &listed); err != nil {
+		return "", err
+	}
+	connected := 0
+	for _, e := range listed.Endpoints {
+		if e.Connected {
+			connected++
+		}
+	}
+	return fmt.Sprintf("%d of %s connected", connected, plural(len(listed.Endpoints), "shop")), nil
 }

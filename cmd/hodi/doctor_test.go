@@ -111,9 +111,14 @@ func (p *ill) doctor(args ...string) (found diagnosed, well bool) {
 func (p *ill) hides(text string) {
 	p.Helper()
 	secrets := []string{markedKey, markedSecret, markedPasskey, markedPassword}
-	for _, name := range []string{"api.key", "callback.key"} {
-		if b, err := os.ReadFile(filepath.Join(p.dir, "sidecar", name)); err == nil {
+	for _, name := range []string{"sidecar/api.key", "sidecar/callback.key", "edge/reset.key"} {
+		if b, err := os.ReadFile(filepath.Join(p.dir, name)); err == nil {
 			secrets = append(secrets, strings.Fields(string(b))...)
+		}
+	}
+	for _, name := range []string{"edge/ca.key", "chain.key"} {
+		if b, err := os.ReadFile(filepath.Join(p.dir, name)); err == nil {
+			secrets = append(secrets, strings.Fields(string(b))[3:5]...)
 		}
 	}
 	var identity struct{ Key string }

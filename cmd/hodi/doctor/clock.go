@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -14,15 +15,16 @@ const (
 
 var setClock = []string{"sudo timedatectl set-ntp true", "timedatectl status"}
 
-// clock judges this machine's clock by the edge's, if that was heard, and by whether something keeps it right.
-func clock(edge time.Time, ahead time.Duration) Finding {
+// clock judges this machine's clock by the edge's, if that was heard (else it says unknown), and by whether something keeps
+// it right.
+func clock(unknown string, edge time.Time, ahead time.Duration) Finding {
 	kept, known := synchronised()
-	return judgeClock(edge, ahead, kept, known)
+	return judgeClock(unknown, edge, ahead, kept, known)
 }
 
-func judgeClock(edge time.Time, ahead time.Duration, kept, known bool) Finding {
+func judgeClock(unknown string, edge time.Time, ahead time.Duration, kept, known bool) Finding {
 	f := Finding{Check: "clock", Verdict: OK}
-	f.Found = "the edge's time is not known"
+	f.Found = cmp.Or(unknown, "it shows "+time.Now().UTC().Format("2006-01-02 15:04:05")+" UTC")
 	if !edge.IsZero() {
 		way := "behind"
 		if ahead < 0 {

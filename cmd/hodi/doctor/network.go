@@ -283,7 +283,11 @@ func (w *way) obstacle(f *Finding, err error) {
 		f.Commands = []string{"hodi edge invite SHOP    # on the edge", "sudo hodi join --replace    # here"}
 	case tunnel.ObstacleUnauthorized:
 		f.Verdict = Fail
-		f.Found = "the edge does not let this sidecar in: " + plainly(err)
+		why := plainly(err)
+		if strings.Contains(why, "tls: ") { // an alert, which says nothing to people
+			why = "its certificate is not one that this edge gave"
+		}
+		f.Found = "the edge does not let this sidecar in: " + why
 		f.Do = "Somebody revoked it, or another machine has joined in its place. If this is the one that shall have the shop's callbacks, join again."
 		f.Commands = []string{"hodi edge invite SHOP    # on the edge", "sudo hodi join --replace    # here"}
 	case tunnel.ObstacleExpired:

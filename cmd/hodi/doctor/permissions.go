@@ -70,7 +70,7 @@ func permissions(dir string, secrets []Secret) check {
 				return
 			}
 		}
-		f.Found += fmt.Sprintf(", and so is all in it; %d files of secrets are closed to others", len(secrets)+countSecrets(entries))
+		f.Found += fmt.Sprintf(", and so is all in it; secrets are closed to others (files: %d)", len(secrets)+countSecrets(entries))
 		say(f)
 	}
 }
@@ -173,8 +173,11 @@ func database(dir, name string) check {
 		default:
 			form := binary.BigEndian.Uint32(head[60:64])
 			f.Found = path + " can be read"
-			if form > 0 { // of a new one it is still in the log beside it
-				f.Found += fmt.Sprintf("; form %d", form)
+			switch ours, others := form&0xffff, form>>16; { // package form; of a new one it is still in the log beside it
+			case others > 0:
+				f.Found += fmt.Sprintf("; forms %d and %d", ours, others)
+			case ours > 0:
+				f.Found += fmt.Sprintf("; form %d", ours)
 			}
 			f.Figures = map[string]float64{"userVersion": float64(form)}
 			if statErr == nil {

@@ -12,22 +12,27 @@ import (
 
 // held says who has a port that a daemon wants which does not run; "" if nobody, or systemd for it, or nobody may know.
 func held(network, address, socket string) string {
-	var err error
-	if network == "tcp" {
-		var l net.Listener
-		if l, err = net.Listen(network, address); err == nil {
-			l.Close()
-		}
-	} else {
-		var c net.PacketConn
-		if c, err = net.ListenPacket(network, address); err == nil {
-			c.Close()
-		}
-	}
+	err := bind(network, address)
 	if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.Errno(10048)) || bySystemd(socket) { // Windows: WSAEADDRINUSE
 		return ""
 	}
 	return fmt.Sprintf("another program has its port, %s (%s)", address, network)
+}
+
+// bind takes a port for a moment.
+func bind(network, address string) error {
+	if network == "tcp" {
+		l, err := net.Listen(network, address)
+		if err == nil {
+			l.Close()
+		}
+		return err
+	}
+	c, err := net.ListenPacket(network, address)
+	if err == nil {
+		c.Close()
+	}
+	return err
 }
 
 // bySystemd reports whether systemd holds the ports of a unit. To ask the port itself would start the daemon.

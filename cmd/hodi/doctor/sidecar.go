@@ -88,7 +88,7 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 			say(skipped(name, because))
 		}
 		say(s.proxy(&way{web: s.Edge}))
-		say(clock(time.Time{}, 0))
+		say(clock(unheard, time.Time{}, 0))
 	}
 	switch {
 	case err != nil:
@@ -133,8 +133,10 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 	if visit.Time.IsZero() {
 		visit = w.overWeb
 	}
-	say(clock(visit.Time, visit.Skew))
+	say(clock(unheard, visit.Time, visit.Skew))
 }
+
+const unheard = "the edge's time is not known"
 
 // otherState is where a service's state would be, if it is not where we look and we may not look there.
 func otherState(dir string) string {
