@@ -56,6 +56,18 @@ type edgeSettings struct {
 
 	Metrics         string `toml:"metrics"`
 	MetricsInsecure bool   `toml:"metrics-insecure"`
+
+	NotifyEmail             []string `toml:"notify-email"`
+	NotifyEmailFrom         string   `toml:"notify-email-from"`
+	NotifySMTP              string   `toml:"notify-smtp"`
+	NotifySMTPTLS           string   `toml:"notify-smtp-tls"`
+	NotifySMTPUser          string   `toml:"notify-smtp-user"`
+	NotifySMTPPasswordFile  string   `toml:"notify-smtp-password-file"`
+	NotifySMTPCAFile        string   `toml:"notify-smtp-ca-file"`
+	NotifyWebhook           string   `toml:"notify-webhook"`
+	NotifyWebhookFile       string   `toml:"notify-webhook-file"`
+	NotifyWebhookSecretFile string   `toml:"notify-webhook-secret-file"`
+	NotifyCommand           []string `toml:"notify-command"` // a program and its arguments
 }
 
 type sidecarSettings struct {

@@ -26,7 +26,7 @@ func edgeCommand() *cli.Command {
 		&cli.BoolFlag{Name: "plain-http", Usage: "no TLS: a proxy in front of this edge has the certificate", EnvVars: []string{"HODI_EDGE_PLAIN_HTTP"}},
 		&cli.BoolFlag{Name: "new-identity", Usage: "if ca.crt and ca.key are lost for good, make others: every shop has to join anew"},
 		debugFlag(),
-	}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags(), metricsFlags("edge", "127.0.0.1:9464"))...)
+	}, slices.Concat(acmeFlags(), sourceFlags(), limitFlags(), metricsFlags("edge", "127.0.0.1:9464"), notifyFlags())...)
 	return &cli.Command{
 		Name:   "edge",
 		Usage:  "the public daemon: stores Safaricom's callbacks and hands them to sidecars",
@@ -68,6 +68,7 @@ func edgeCommand() *cli.Command {
 				Flags:       auditFlags(data),
 				Action:      listEdgeAudit,
 			},
+			notifyCommand(data),
 			checkCommand("edge", flags, checkEdge),
 		}, backupCommands("edge", []cli.Flag{data}, backupEdge, restoreEdge)...),
 	}
@@ -90,6 +91,9 @@ func edgeConfig(c *cli.Context) (edgeSettings, error) {
 	}
 	s := settings.Edge
 	s.CertificateFile, s.KeyFile, s.ACMECAFile = within(folder, s.CertificateFile), within(folder, s.KeyFile), within(folder, s.ACMECAFile)
+	for _, path := range []*string{&s.NotifySMTPPasswordFile, &s.NotifySMTPCAFile, &s.NotifyWebhookFile, &s.NotifyWebhookSecretFile} {
+		*path = within(folder, *path)
+	}
 	over(c, "data", &s.Data)
 	if s.Data == "" {
 		if s.Data, err = stateDir("edge"); err != nil {
@@ -164,6 +168,7 @@ func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edg
 	overACME(c, &s)
 	overSource(c, &s)
 	overLimits(c, &s)
+	overNotify(c, &s)
 	if s.TunnelListen == "" {
 		s.TunnelListen = s.Listen
 	}
@@ -179,6 +184,9 @@ func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edg
 	}
 	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Version: version(), Logger: logger}
 	if err := setSource(&config, s, logger); err != nil {
+		return s, config, err
+	}
+	if config.Notify, err = notifyWays(s, logger); err != nil {
 		return s, config, err
 	}
 	warnOfWords(logger, s.PublicURL)

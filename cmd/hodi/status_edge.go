@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hodihq/hodi/daemon/notify"
 )
 
 // edgeHealth is how the edge on this machine is.
@@ -22,6 +24,8 @@ type edgeHealth struct {
 	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
 	Mishaps   []mishap         `json:"mishaps,omitempty"` // what the disk did to the journal in the last week
 	Endpoints []endpointHealth `json:"endpoints"`
+
+	Notify []notify.WayState `json:"notify"` // by what ways a person is told
 }
 
 type endpointHealth struct {
@@ -82,6 +86,11 @@ func askEdge(c *cli.Context, h *health) error {
 	h.Edge.Room = listed.Room
 	h.room("edge", data, listed.Room)
 	h.mishaps(listed.Mishaps)
+	var tell struct{ Ways []notify.WayState }
+	if askAdmin(ctx, data, http.MethodGet, "/notify", nil, &tell) == nil { // an edge from before tells nobody
+		h.Edge.Notify = tell.Ways
+		h.notified(tell.Ways)
+	}
 	if listed.Disk != "" {
 		h.wrong("the edge cannot store, and answers 503 to Safaricom, which may not ask again: %s", listed.Disk)
 	}
@@ -127,6 +136,9 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 	item(w, "runs", "on "+p.Data)
 	if p.Room != nil {
 		item(w, "disk", p.Room.text())
+	}
+	if len(p.Notify) > 0 {
+		item(w, "tells", tellsBy(p.Notify, now))
 	}
 	if len(p.Endpoints) == 0 {
 		item(w, "endpoints", "none yet: hodi edge invite SHOP makes one")

@@ -32,6 +32,8 @@ import (
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
 //	GET    /audit?before=&limit=                 {"audit": [...]}: the newest lines, or those before one; oldest first
+//	GET    /notify                               {"ways": [...]}: those by which a person is told, and how each is
+//	POST   /notify/test                          tells a person that this is a test: {"answers": [{"way", "error"?}]}
 //
 // A request may say who asks, in the header Hodi-Operator: for the audit. Whoever reaches the socket is the operator.
 
@@ -45,6 +47,8 @@ func (e *Edge) adminServer() *server {
 	mux.HandleFunc("DELETE /endpoints/{name}/keys/{key}", e.adminRetireKey)
 	mux.HandleFunc("GET /links", e.adminLinks)
 	mux.HandleFunc("GET /audit", e.adminAudit)
+	mux.HandleFunc("GET /notify", e.adminNotify)
+	mux.HandleFunc("POST /notify/test", e.adminNotifyTest)
 	return newServer(mux, e.log)
 }
 
@@ -232,4 +236,16 @@ func adminError(w http.ResponseWriter, err error) {
 		status = http.StatusBadRequest
 	}
 	refuse(w, status, err.Error())
+}
+
+func (e *Edge) adminNotify(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]any{"ways": e.notifier.States()})
+}
+
+func (e *Edge) adminNotifyTest(w http.ResponseWriter, r *http.Request) {
+	answers := e.notifier.Test(r.Context())
+	for _, a := range answers {
+		e.log.Info("a person was told that this is a test", "by", a.Way, "err", a.Error, "who", console.Who(r))
+	}
+	answer(w, http.StatusOK, map[string]any{"answers": answers})
 }

@@ -33,6 +33,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/metrics"
+	"github.com/hodihq/hodi/daemon/notify"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
@@ -59,6 +60,7 @@ type Config struct {
 	NewIdentity bool
 	Metrics     net.Listener  // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
 	Version     string        // of Hodi, for Metrics
+	Notify      []notify.Way  // by which a person is told of what somebody should see to; default: nobody is
 	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
 	Logger      *slog.Logger  // default: nothing is logged
 }
@@ -81,6 +83,8 @@ type Edge struct {
 	admin     net.Listener // nil: the folder takes no socket
 	tally     *tally
 	waiting   waiting
+	outlook   *outlook
+	notifier  *notify.Notifier
 }
 
 // disk is what an edge asks of a journal on a disk besides.
@@ -109,7 +113,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
-	e := &Edge{config: c, log: c.Logger, tally: newTally()}
+	e := &Edge{config: c, log: c.Logger, tally: newTally(), outlook: newOutlook()}
 	if e.sources, err = newSources(c.Source, c.Ranges, c.Proxies); err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
@@ -153,11 +157,13 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		Issue:     e.issue,
 		Admitted:  func(remote string) { e.port.crowd.admitted(remote) },
 		Refused:   e.refused,
+		Doubts:    e.doubted,
 		TLS:       e.identity.tls(),
 		ResetKey:  &e.identity.reset,
 		Logger:    c.Logger,
 	}
 	e.port = newPort(c.HTTP, public, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
+	e.notifier = e.newNotifier()
 	e.admin = e.adminListener() // before anybody hears that this edge is there: who hears it may come at once
 	return e, nil
 }
@@ -212,6 +218,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	parts.Go(func() { e.keepSeen(ctx) })
 	parts.Go(func() { e.keepExpiring(ctx) })
+	parts.Go(func() { e.notifier.Run(ctx) })
 	e.ingress.ready.Store(true)
 
 	select {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/notify"
+	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
@@ -101,4 +103,17 @@ func (e *Edge) AdmitAt(ctx context.Context, endpoint string, request []byte, at 
 		return nil, err
 	}
 	return &wire.Issued{Time: at, Certificate: der}, nil
+}
+
+// NewOutlook is what is remembered of who is silent, with nothing else of an edge.
+func NewOutlook() *outlook { return newOutlook() }
+
+// Silence is what it says now.
+func (o *outlook) Silence(endpoints []Endpoint, signs []tunnel.Sign) []notify.Condition {
+	return o.silence(endpoints, signs, time.Now())
+}
+
+// Certificates is what it says of those.
+func (o *outlook) Certificates(endpoints []Endpoint) []notify.Condition {
+	return o.certificates(endpoints, time.Now())
 }

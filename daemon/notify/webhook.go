@@ -22,7 +22,8 @@ import (
 // Webhook is a POST to an address, signed as Standard Webhooks has it. The address is kept to ourselves: that of many a chat is
 // a secret.
 type Webhook struct {
-	URL        string       // https, or http on this machine; required
+	URL        string       // https, or http on this machine
+	URLFile    string       // or the file that it is in, read for every message. One of the two is required
 	SecretFile string       // whsec_ and base64, one on a line: the first is the newest, all sign. Read for every message. Required
 	Client     *http.Client // default: one that follows no redirect
 }
@@ -32,7 +33,11 @@ func (w *Webhook) Name() string { return "webhook" }
 
 // Check says what is wrong with it, as far as can be said without asking.
 func (w *Webhook) Check() error {
-	u, err := url.Parse(w.URL)
+	address, err := w.address()
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(address)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("the webhook's address cannot be used: write https://HOST/PATH")
@@ -43,6 +48,17 @@ func (w *Webhook) Check() error {
 	}
 	_, err = w.signers()
 	return err
+}
+
+func (w *Webhook) address() (string, error) {
+	if w.URLFile == "" {
+		return w.URL, nil
+	}
+	b, err := secret.Read(w.URLFile)
+	if err != nil {
+		return "", fmt.Errorf("the webhook's address: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 // signers reads the secrets. What is wrong with one is said without it.
@@ -96,7 +112,11 @@ func (w *Webhook) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	address, err := w.address()
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return errors.New("the webhook's address cannot be used")
 	}

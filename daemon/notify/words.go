@@ -67,6 +67,8 @@ func (i Item) headline(n int, w writer) string {
 			ends = "has ended"
 		}
 		switch {
+		case i.Ends.IsZero() && !over:
+			return fmt.Sprintf("%s has no certificate", i.whose())
 		case one && over:
 			return fmt.Sprintf("the certificate of %s was renewed", i.whose())
 		case over:
@@ -102,7 +104,9 @@ func (i Item) line(w writer) string {
 	case Suspect:
 		return fmt.Sprintf("%s: %s since %s. They have changed no payment.", i.Subject, some(i.Count, "callback"), w.time(i.Since))
 	case Certificate, Ended:
-		return fmt.Sprintf("%s: on %s.%s", i.whose(), w.time(i.Ends), detail)
+		if !i.Ends.IsZero() {
+			return fmt.Sprintf("%s: on %s.%s", i.whose(), w.time(i.Ends), detail)
+		}
 	}
 	return fmt.Sprintf("%s: since %s.%s", i.whose(), w.time(i.Since), detail)
 }
