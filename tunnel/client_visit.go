@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -95,6 +96,7 @@ const (
 	ObstacleNone         Obstacle = ""
 	ObstacleUnknown      Obstacle = "unknown"      // none of these: the error says what it says
 	ObstacleName         Obstacle = "name"         // the edge's name leads nowhere
+	ObstacleNoWay        Obstacle = "no way"       // this machine is not connected, or knows no way there
 	ObstacleSilent       Obstacle = "silent"       // not a word came back
 	ObstacleRefused      Obstacle = "refused"      // somebody on the way, or the edge's machine, said that there is nobody
 	ObstacleProxy        Obstacle = "proxy"        // the proxy does not take our name and password
@@ -121,6 +123,7 @@ func ObstacleOf(err error) Obstacle {
 	case wire.CloseDraining, wire.CloseUnavailable:
 		return ObstacleBusy
 	}
+	local, _ := errors.AsType[*quic.TransportError](err) // in which quic-go hides what its socket said
 	invalid, ofCertificate := errors.AsType[x509.CertificateInvalidError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	_, noName := errors.AsType[*net.DNSError](err)
@@ -130,6 +133,8 @@ func ObstacleOf(err error) Obstacle {
 		return ObstacleNone
 	case noName:
 		return ObstacleName
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), local != nil && !local.Remote && strings.Contains(local.ErrorMessage, "unreachable"):
+		return ObstacleNoWay
 	case errors.Is(err, errStranger):
 		return ObstacleProxy
 	case errors.Is(err, errUntaken):

@@ -138,6 +138,8 @@ func (w *way) tell(say func(Finding)) {
 	say(w.link())
 }
 
+const notConnected = "See whether the cable is in, or the Wi-Fi or modem connected, and whether the router gave this machine an address and a default route."
+
 // graver is a failure where there is no other way, and a warning where there is one.
 func graver(otherWay bool) Verdict {
 	if otherWay {
@@ -160,6 +162,11 @@ func (w *way) dns() Finding {
 			f.Found = fmt.Sprintf("there is no machine of the name %s", host)
 			f.Do = "See whether the name is spelt right and still registered. If the edge has another name now, set edge to it, or join again: hodi edge invite there, hodi join --replace here."
 			f.Commands = []string{"getent hosts " + host}
+			return f
+		}
+		if dns != nil && strings.Contains(dns.Err, "unreachable") { // the error beneath is a text
+			f.Found = fmt.Sprintf("nobody could be asked where %s is, for this machine is not connected", host)
+			f.Do, f.Commands = notConnected, []string{"ip addr", "ip route"}
 			return f
 		}
 		f.Found = fmt.Sprintf("nobody could be asked where %s is: %s", host, plainly(w.nameErr))
@@ -205,10 +212,12 @@ func (w *way) tcp() Finding {
 	case o == tunnel.ObstacleSilent || isTimeout(w.tcpErr):
 		f.Found = fmt.Sprintf("%s does not answer within %s", to, tcpWithin)
 		f.Do = fmt.Sprintf("See whether the edge's machine runs, and have TCP port %s let in at its firewall, and out of this network.", port)
+	case o == tunnel.ObstacleNoWay:
+		f.Found = "this machine knows no way to " + to
+		f.Do, f.Commands = notConnected, []string{"ip addr", "ip route"}
 	default:
 		f.Found = to + ": " + plainly(w.tcpErr)
-		f.Do = "See whether this machine is connected: it finds no way there."
-		f.Commands = []string{"ip route"}
+		f.Do = "On the edge's machine run hodi doctor."
 	}
 	return f
 }
@@ -267,7 +276,9 @@ func (w *way) udp() Finding {
 		f.Found = fmt.Sprintf("%s refuses UDP: it is blocked on the way, or no edge listens there", w.edge)
 		f.Do = fmt.Sprintf("On the edge's machine run hodi doctor: it says whether the edge listens. If it does, ask whoever runs this network for UDP port %s out to be opened.", port)
 	default:
-		f.Verdict = Fail
+		if o != tunnel.ObstacleNoWay {
+			f.Verdict = Fail
+		}
 		w.obstacle(&f, w.quicErr)
 	}
 	return f
@@ -295,6 +306,9 @@ func (w *way) obstacle(f *Finding, err error) {
 		f.Found = "this sidecar's certificate has expired"
 		f.Do = "A sidecar that runs renews it by itself: start it."
 		f.Commands = []string{"sudo systemctl start hodi-sidecar"}
+	case tunnel.ObstacleNoWay:
+		f.Found = "this machine knows no way there"
+		f.Do, f.Commands = notConnected, []string{"ip addr", "ip route"}
 	case tunnel.ObstacleClock:
 		f.Verdict = Fail
 		f.Found = "the edge's certificate is not of the time that this machine's clock shows, " + time.Now().UTC().Format("2006-01-02 15:04") + " UTC"

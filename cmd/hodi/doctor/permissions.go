@@ -105,7 +105,7 @@ func refused(f Finding, do string, commands ...string) Finding {
 }
 
 func unreadable(f Finding, err error) Finding {
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+	if hidden(err) {
 		f.Verdict, f.Found = Fail, f.Found+", and this user may not look into it"
 		f.Do, f.Commands = "Run it as root, or as the daemon's user.", []string{"sudo hodi doctor"}
 		return f
@@ -113,6 +113,9 @@ func unreadable(f Finding, err error) Finding {
 	f.Found += ": " + bare(err)
 	return refused(f, "Read what the kernel says of this disk.", "sudo dmesg | tail -50")
 }
+
+// hidden reports whether root could see what we may not.
+func hidden(err error) bool { return errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 }
 
 func isSecret(name string) bool {
 	return strings.HasSuffix(name, ".key") || name == "identity.json" || strings.HasSuffix(name, ".secret")

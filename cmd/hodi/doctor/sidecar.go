@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/sidecar"
@@ -69,6 +70,10 @@ func (s Sidecar) runs(ctx context.Context, say func(Finding)) {
 		say(f)
 		return
 	}
+	if mayNotAsk(s.Dir) {
+		say(skipped(f.Check, "this user may not ask whether it runs"))
+		return
+	}
 	f.Verdict, f.Found = Warn, "does not run on "+s.Dir
 	f.Do, f.Commands = "Start it, when nothing below has failed.", []string{"sudo systemctl start hodi-sidecar"}
 	if holder := held("tcp", s.Listen, "hodi-sidecar.socket"); holder != "" {
@@ -93,8 +98,7 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 	switch {
 	case err != nil:
 		f.Found = plainly(err)
-		f = unreadable(f, err)
-		if f.Verdict == Fail {
+		if f = unreadable(f, err); !hidden(err) {
 			f.Do, f.Commands = "Mend what it says. If the file is lost, join again.", []string{"hodi edge invite SHOP    # on the edge", "sudo hodi join --replace    # here"}
 		}
 		say(f)
@@ -107,8 +111,8 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 	case passport == nil:
 		f.Found = "this sidecar has joined no edge, by what is in " + s.Dir
 		f.Do, f.Commands = "Have a join code made on the edge, carry it here, and join.", []string{"hodi edge invite SHOP    # on the edge", "sudo hodi join    # here"}
-		if hidden := otherState(s.Dir); hidden != "" {
-			f.Do = "A service's state is in " + hidden + ", which this user may not read: look as root. If there is no service here, have a join code made on the edge, carry it here, and join."
+		if service := otherState(s.Dir); service != "" {
+			f.Do = "A service's state is in " + service + ", which this user may not read: look as root. If there is no service here, have a join code made on the edge, carry it here, and join."
 			f.Commands = append([]string{"sudo hodi doctor"}, f.Commands...)
 		}
 		f.Verdict = Fail
@@ -118,6 +122,9 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 	}
 	left := time.Until(passport.Ends)
 	f.Found = fmt.Sprintf("%s, at the edge %s; its certificate ends %s", passport.Endpoint, passport.Edge, passport.Ends.UTC().Format(time.DateOnly))
+	if s.Edge != "" && s.Edge != passport.Edge {
+		f.Found = fmt.Sprintf("%s; the setting edge says that the edge is at %s now; its certificate ends %s", passport.Endpoint, s.Edge, passport.Ends.UTC().Format(time.DateOnly))
+	}
 	f.Figures = map[string]float64{"certificateDays": left.Hours() / 24}
 	if left < 14*24*time.Hour {
 		f.Verdict = Warn
@@ -134,6 +141,12 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 		visit = w.overWeb
 	}
 	say(clock(unheard, visit.Time, visit.Skew))
+}
+
+// mayNotAsk reports whether the operator's socket of a daemon is out of reach for who runs this.
+func mayNotAsk(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "admin.sock"))
+	return hidden(err)
 }
 
 const unheard = "the edge's time is not known"
