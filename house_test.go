@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"cmd/hodi/doctor": {"tunnel", "tunnel/wire", "daemon/sidecar", "daemon/secret", "daemon/room", "sync/daraja"},
 
 	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
+	"internal/authority":         {}, // for tests: certificates from an authority, for the edge alone and for a whole shop
 	"internal/form":              {}, // one way in which databases go from version to version
 	"internal/loopback":          {}, // for tests: one way to a port that stays a test's
 	"internal/scrape":            {}, // for tests: a page read as Prometheus does

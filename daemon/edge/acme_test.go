@@ -3,11 +3,8 @@ package edge_test
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"io"
 	"io/fs"
-	"log"
 	"net"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,64 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/letsencrypt/pebble/v2/ca"
-	"github.com/letsencrypt/pebble/v2/db"
-	"github.com/letsencrypt/pebble/v2/va"
-	"github.com/letsencrypt/pebble/v2/wfe"
-	"github.com/miekg/dns"
-
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/internal/authority"
 	"github.com/hodihq/hodi/internal/loopback"
 	"github.com/hodihq/hodi/internal/scrape"
 )
-
-// authority is an ACME server on loopback, for which every name leads to 127.0.0.1.
-type authority struct {
-	directory string
-	trust     *x509.CertPool // of its own HTTPS
-	roots     *x509.CertPool // of what it signs
-}
-
-func startAuthority(t *testing.T, httpPort, tlsPort int) authority {
-	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	t.Setenv("PEBBLE_WFE_NONCEREJECT", "20") // in a hundred: real ones do so, too
-	names, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	everything := &dns.Server{Listener: names, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-		answer := new(dns.Msg).SetReply(r)
-		if r.Question[0].Qtype == dns.TypeA {
-			answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(127, 0, 0, 1)}}
-		}
-		w.WriteMsg(answer)
-	})}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		everything.ActivateAndServe()
-	}()
-	silent := log.New(io.Discard, "", 0)
-	store := db.NewMemoryStore()
-	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "a day", ValidityPeriod: 86400}})
-	checker := va.New(silent, httpPort, tlsPort, false, names.Addr().String(), store)
-	front := wfe.New(silent, store, checker, signer, []string{"authority.example"}, false, false, 1, 1)
-	server := httptest.NewTLSServer(front.Handler())
-	t.Cleanup(func() {
-		server.Close()
-		everything.Shutdown()
-		<-ended
-	})
-	a := authority{directory: server.URL + wfe.DirectoryPath, trust: x509.NewCertPool(), roots: x509.NewCertPool()}
-	a.trust.AddCert(server.Certificate())
-	root, err := x509.ParseCertificate(signer.GetRootCert(0).DER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.roots.AddCert(root)
-	return a
-}
 
 func listen(t *testing.T) (net.Listener, int) {
 	t.Helper()
@@ -117,19 +61,19 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 				other.Close()
 				tlsPort = closed
 			}
-			authority := startAuthority(t, httpPort, tlsPort)
-			acme.Directory, acme.Roots = authority.directory, authority.trust
+			giver := authority.Start(t, httpPort, tlsPort)
+			acme.Directory, acme.Roots = giver.Directory, authority.Pool(giver.Server)
 			dir := t.TempDir()
 			page := metricsPort(t)
 			w := start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: acme, PublicURL: "https://" + publicName, Metrics: page})
-			waitFor(t, "a certificate", func() bool { return w.leaf(publicName, authority.roots) != nil })
-			waitFor(t, "another", func() bool { return w.leaf("two.shop.example", authority.roots) != nil })
-			ends := w.leaf(publicName, authority.roots).NotAfter
-			if other := w.leaf("two.shop.example", authority.roots).NotAfter; other.Before(ends) {
+			waitFor(t, "a certificate", func() bool { return w.leaf(publicName, authority.Pool(giver.Root)) != nil })
+			waitFor(t, "another", func() bool { return w.leaf("two.shop.example", authority.Pool(giver.Root)) != nil })
+			ends := w.leaf(publicName, authority.Pool(giver.Root)).NotAfter
+			if other := w.leaf("two.shop.example", authority.Pool(giver.Root)).NotAfter; other.Before(ends) {
 				ends = other
 			}
 			scrape.Of(t, page.Addr().String()).Want(float64(ends.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
-			if answer := w.ask(publicName, authority.roots, w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
+			if answer := w.ask(publicName, authority.Pool(giver.Root), w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
 				t.Errorf("a callback is answered %q", answer)
 			}
 			// Who names nobody, or somebody else, gets the first.
@@ -147,13 +91,13 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 			if w.leaf("tunnel.hodi.internal", w.private()) == nil {
 				t.Error("the tunnel has lost its certificate")
 			}
-			if c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.roots, NextProtos: []string{"acme-tls/1"}}); err == nil {
+			if c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.Pool(giver.Root), NextProtos: []string{"acme-tls/1"}}); err == nil {
 				if _, err := c.Read(make([]byte, 1)); err == nil {
 					t.Error("there is something to read for who comes as the authority does")
 				}
 				c.Close()
 			}
-			serial := w.leaf(publicName, authority.roots).SerialNumber
+			serial := w.leaf(publicName, authority.Pool(giver.Root)).SerialNumber
 			w.stop()
 			files := 0
 			err := filepath.WalkDir(filepath.Join(dir, "acme"), func(path string, d fs.DirEntry, err error) error {
@@ -178,8 +122,8 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 			again := *acme
 			again.HTTP = nil
 			w = start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: &again, PublicURL: "https://" + publicName})
-			waitFor(t, "the certificate", func() bool { return w.leaf(publicName, authority.roots) != nil })
-			if now := w.leaf(publicName, authority.roots).SerialNumber; now.Cmp(serial) != 0 {
+			waitFor(t, "the certificate", func() bool { return w.leaf(publicName, authority.Pool(giver.Root)) != nil })
+			if now := w.leaf(publicName, authority.Pool(giver.Root)).SerialNumber; now.Cmp(serial) != 0 {
 				t.Error("after a restart the certificate is another")
 			}
 		})
@@ -188,19 +132,19 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 
 func TestACertificateThatEndsIsRenewed(t *testing.T) {
 	callbacks, port := listen(t)
-	authority := startAuthority(t, 1, port)
+	giver := authority.Start(t, 1, port)
 	w := start(t, edge.Config{HTTP: callbacks, PublicURL: "https://" + publicName, ACME: edge.Hasty(&edge.ACME{
-		Domains: []string{publicName}, Agreed: true, Directory: authority.directory, Roots: authority.trust,
+		Domains: []string{publicName}, Agreed: true, Directory: giver.Directory, Roots: authority.Pool(giver.Server),
 	})})
 	var first *x509.Certificate
-	waitFor(t, "a certificate", func() bool { first = w.leaf(publicName, authority.roots); return first != nil })
-	c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.roots})
+	waitFor(t, "a certificate", func() bool { first = w.leaf(publicName, authority.Pool(giver.Root)); return first != nil })
+	c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.Pool(giver.Root)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	waitFor(t, "another", func() bool {
-		now := w.leaf(publicName, authority.roots)
+		now := w.leaf(publicName, authority.Pool(giver.Root))
 		return now != nil && now.SerialNumber.Cmp(first.SerialNumber) != 0
 	})
 	if answer := w.onConn(c); !strings.Contains(answer, "Accepted") {
@@ -212,9 +156,9 @@ func TestWithoutACertificateAnEdgeServesItsSidecarsAndSaysWhatIsWrong(t *testing
 	callbacks, _ := listen(t)
 	other, closed := listen(t)
 	other.Close()
-	authority := startAuthority(t, 1, closed) // it looks for us where nobody is
+	giver := authority.Start(t, 1, closed) // it looks for us where nobody is
 	w := start(t, edge.Config{HTTP: callbacks, PublicURL: "https://" + publicName, ACME: &edge.ACME{
-		Domains: []string{publicName}, Agreed: true, Directory: authority.directory, Roots: authority.trust,
+		Domains: []string{publicName}, Agreed: true, Directory: giver.Directory, Roots: authority.Pool(giver.Server),
 	}})
 	waitFor(t, "an alarm", func() bool { return strings.Contains(w.log.String(), "no certificate: callbacks cannot arrive") })
 	if w.leaf("tunnel.hodi.internal", w.private()) == nil {
