@@ -103,12 +103,17 @@ func (s *deployed) app(method, path string, body any) (int, map[string]any) {
 // the payment's data.
 func (s *deployed) begin(amount int) (page string, data map[string]any) {
 	s.Helper()
+	return s.beginOn(testPhone, amount)
+}
+
+func (s *deployed) beginOn(phone string, amount int) (page string, data map[string]any) {
+	s.Helper()
 	status, session := s.app("POST", "/sessions", map[string]any{"amount": amount, "accountReference": "INV-1"})
 	if status != 201 {
 		s.Fatalf("a session is answered %d %v", status, session)
 	}
 	page = s.sidecar + "/sessions/" + session["id"].(string)
-	if status, data = call(s.T, "POST", page+"/initiate", map[string]any{"phoneNumber": testPhone}); status != 200 {
+	if status, data = call(s.T, "POST", page+"/initiate", map[string]any{"phoneNumber": phone}); status != 200 {
 		s.Fatalf("initiate is answered %d %v", status, data)
 	}
 	return page, data

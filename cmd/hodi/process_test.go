@@ -26,7 +26,7 @@ import (
 // TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
 // real processes of it.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hodi": main, "checkpoint": checkpoint})
+	testscript.Main(m, map[string]func(){"hodi": main, "checkpoint": checkpoint, "pretend": pretend})
 }
 
 // checkpoint is a command of the tests: it has SQLite move the log of a database into the database.
