@@ -20,11 +20,12 @@ type pair struct {
 	*testing.T
 	dir                 string
 	edge, sidecar       *daemon
-	callbacks, sidecars string // the edge's addresses
-	known               string // the one that the sidecar knows
-	address             string // of callbacks
-	canary              string // how often the sidecar wants one; "": as if it had not said
-	url                 string // of the sidecar
+	callbacks, sidecars string      // the edge's addresses
+	known               string      // the one that the sidecar knows
+	address             string      // of callbacks
+	more                [2][]string // flags of the edge and of the sidecar besides
+	canary              string      // how often the sidecar wants one; "": as if it had not said
+	url                 string      // of the sidecar
 
 	mu   sync.Mutex
 	paid map[string]int // how often a subscriber was told, by MerchantRequestID
@@ -37,7 +38,16 @@ func newPair(t *testing.T) *pair {
 
 // newPairBy is a pair whose sidecar knows the edge by the address that by says.
 func newPairBy(t *testing.T, by func(s *pair) string) *pair {
-	s := &pair{T: t, dir: t.TempDir(), callbacks: loopback.Address(t), sidecars: loopback.Address(t), url: "http://" + loopback.Address(t), paid: map[string]int{}}
+	return newPairOf(t, by, [2][]string{})
+}
+
+// newPairWith is a pair of which each has other flags besides.
+func newPairWith(t *testing.T, edge, sidecar []string) *pair {
+	return newPairOf(t, func(s *pair) string { return s.sidecars }, [2][]string{edge, sidecar})
+}
+
+func newPairOf(t *testing.T, by func(s *pair) string, more [2][]string) *pair {
+	s := &pair{more: more, T: t, dir: t.TempDir(), callbacks: loopback.Address(t), sidecars: loopback.Address(t), url: "http://" + loopback.Address(t), paid: map[string]int{}}
 	s.startEdge()
 	s.known = by(s)
 	s.address = joinShop(t, s.dir, "edge", "duka", "sidecar")
@@ -47,14 +57,14 @@ func newPairBy(t *testing.T, by func(s *pair) string) *pair {
 
 func (s *pair) startEdge() {
 	s.Helper()
-	s.edge = startDaemon(s.T, s.dir, "edge", "--data", "edge", "--listen", s.callbacks, "--tunnel-listen", s.sidecars)
+	s.edge = startDaemon(s.T, s.dir, append([]string{"edge", "--data", "edge", "--listen", s.callbacks, "--tunnel-listen", s.sidecars}, s.more[0]...)...)
 	s.callbacks, s.sidecars = s.edge.says("callbacks"), s.edge.says("sidecars")
 }
 
 func (s *pair) startSidecar() {
 	s.Helper()
-	s.sidecar = startDaemon(s.T, s.dir, "sidecar", "--dev", "--data", "sidecar", "--listen", strings.TrimPrefix(s.url, "http://"),
-		"--edge", s.known, "--canary", cmp.Or(s.canary, "30s"))
+	s.sidecar = startDaemon(s.T, s.dir, append([]string{"sidecar", "--dev", "--data", "sidecar", "--listen", strings.TrimPrefix(s.url, "http://"),
+		"--edge", s.known, "--canary", cmp.Or(s.canary, "30s")}, s.more[1]...)...)
 	s.url = s.sidecar.says("url")
 }
 

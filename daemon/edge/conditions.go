@@ -68,6 +68,14 @@ func (e *Edge) doubted(endpoint string, count uint64) {
 	}
 }
 
+// disbelieved is how many callbacks the sidecar of an endpoint has not believed, if it has said so.
+func (o *outlook) disbelieved(endpoint string) (count uint64, said bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	count, said = o.doubt[endpoint]
+	return count, said
+}
+
 // conditions is all that is so now.
 func (e *Edge) conditions(ctx context.Context) []notify.Condition {
 	now := time.Now()

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hodihq/hodi/daemon/metrics"
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/wire"
@@ -34,7 +35,7 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{
+	t := &tally{
 		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hodi_edge_callbacks_total",
 			Help: "Callbacks that came to an address of the endpoint, by what became of them: only those stored were answered 200, full and unstored 503."}, []string{"endpoint", "outcome"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hodi_edge_callback_bytes_total",
@@ -45,6 +46,10 @@ func newTally() *tally {
 			Help:    "From the head of a callback's request to its being stored, durably.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10}}),
 	}
+	for _, source := range []wire.Source{wire.SourceKnown, wire.SourceUnknown} { // so that the first is an increase
+		t.nowhere.WithLabelValues(from(source))
+	}
+	return t
 }
 
 // came counts a callback that was answered, with the bytes of its body if it was stored.
@@ -57,11 +62,14 @@ func (t *tally) came(endpoint, outcome string, bytes int) {
 
 // lost counts a request for an address that there is not.
 func (t *tally) lost(source wire.Source) {
-	from := "other"
+	t.nowhere.WithLabelValues(from(source)).Inc()
+}
+
+func from(source wire.Source) string {
 	if source == wire.SourceKnown {
-		from = "safaricom"
+		return "safaricom"
 	}
-	t.nowhere.WithLabelValues(from).Inc()
+	return "other"
 }
 
 // begin makes the counters of an endpoint begin at 0: a first increase that nobody has seen the beginning of is none.
@@ -74,11 +82,11 @@ func (t *tally) begin(endpoint string) {
 
 // figures are what is read when somebody asks.
 type figures struct {
-	endpoints, connections, refused                       *metrics.Figure
-	writable, damaged, certificate                        *metrics.Figure
-	connected, seen, transport, links, rival, sidecarEnds *metrics.Figure
-	delivering, canaryAge, canaryEvery                    *metrics.Figure
-	undelivered, oldest, held, limit, unreadable          *metrics.Figure
+	endpoints, connections, refused                           *metrics.Figure
+	writable, free, size, database, damaged, certificate      *metrics.Figure
+	connected, seen, transport, links, rival, sidecarEnds     *metrics.Figure
+	delivering, canaryAge, canaryEvery                        *metrics.Figure
+	undelivered, oldest, held, limit, unreadable, disbelieved *metrics.Figure
 }
 
 func newFigures() *figures {
@@ -89,6 +97,9 @@ func newFigures() *figures {
 		refused:     figure("hodi_edge_connections_refused_total", "TCP connections that were turned away, before or in the handshake, for being too many from one address."),
 
 		writable:    figure("hodi_edge_disk_writable", "Whether the journal can store: at 0 every callback is answered 503."),
+		free:        figure("hodi_edge_disk_free_bytes", "Bytes that the edge may still write on the disk that its state is on."),
+		size:        figure("hodi_edge_disk_size_bytes", "Bytes of that disk in all."),
+		database:    figure("hodi_edge_database_bytes", "Bytes of the database, with its log."),
 		damaged:     figure("hodi_edge_damaged_databases", "Databases that were found to be damaged and moved aside, and are still there."),
 		certificate: figure("hodi_edge_certificate_end_timestamp_seconds", "When the public certificate ends, in Unix time."),
 
@@ -107,6 +118,7 @@ func newFigures() *figures {
 		oldest:      figure("hodi_edge_oldest_undelivered_age_seconds", "How long ago the oldest of these came; 0 if there is none.", "endpoint"),
 		held:        figure("hodi_edge_journal_held_bytes", "Bytes of these.", "endpoint"),
 		limit:       figure("hodi_edge_journal_limit_bytes", "And how many an endpoint may hold before its callbacks are answered 503."),
+		disbelieved: figure("hodi_edge_sidecar_disbelieved_callbacks", "Callbacks that the endpoint's sidecar has not believed, as it said last; absent until it does.", "endpoint"),
 		unreadable:  figure("hodi_edge_unreadable_callbacks", "Callbacks of the endpoint that the disk was found not to give back, since the edge was started.", "endpoint"),
 	}
 }
@@ -125,6 +137,9 @@ func (e *Edge) read(ctx context.Context, f *figures, to metrics.Page) error {
 	for _, endpoint := range list {
 		f.endpoint(to, endpoint, now)
 		e.tally.begin(endpoint.Name)
+		if n, said := e.outlook.disbelieved(endpoint.Name); said {
+			to.Gauge(f.disbelieved, float64(n), endpoint.Name)
+		}
 		to.Counter(f.links, float64(e.tunnel.Generation(endpoint.Name)), endpoint.Name)
 	}
 	e.tally.callbacks.Collect(to)
@@ -136,7 +151,13 @@ func (e *Edge) read(ctx context.Context, f *figures, to metrics.Page) error {
 	to.Counter(f.connections, float64(e.port.accepted.Load()))
 	to.Counter(f.refused, float64(e.port.refused.Load()))
 	to.Whether(f.writable, e.disk.Probe(ctx) == nil)
-	to.Gauge(f.damaged, float64(len(salvage.Found(filepath.Join(e.config.Dir, databaseFile)))))
+	path := filepath.Join(e.config.Dir, databaseFile)
+	to.Gauge(f.damaged, float64(len(salvage.Found(path))))
+	to.Gauge(f.database, float64(room.Used(path)))
+	if r, err := room.Of(e.config.Dir); err == nil {
+		to.Gauge(f.free, float64(r.Free))
+		to.Gauge(f.size, float64(r.Size))
+	}
 	to.Time(f.certificate, e.certificateEnds())
 	_, limit := e.disk.Held("")
 	to.Gauge(f.limit, float64(limit))

@@ -67,7 +67,7 @@ func Serve(ctx context.Context, l net.Listener, r *prometheus.Registry, log *slo
 			_ = server.Close()
 		}
 	})
-	log.Info("metrics are served", "url", "http://"+l.Addr().String()+"/metrics")
+	log.Info("metrics are served", "metrics", "http://"+l.Addr().String()+"/metrics")
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		log.Warn("metrics are not served any more", "err", err)
 	}

@@ -196,15 +196,15 @@ func (s *Sidecar) push(ctx context.Context, payment correlate.Payment, client *d
 	var stored error
 	switch {
 	case err == nil:
-		s.tally.prompted(client.Shortcode.Name, "accepted")
+		s.tally.prompted(client.Shortcode.Name, promptAccepted)
 		now, stored = s.table.Accepted(ctx, payment.ID, ack.MerchantRequestID, ack.CheckoutRequestID)
 	case daraja.Refused(err):
-		s.tally.prompted(client.Shortcode.Name, "refused")
+		s.tally.prompted(client.Shortcode.Name, promptRefused)
 		outcome, resultCode, desc := daraja.RefusalOutcome(err)
 		log.Warn("sidecar: push refused", "outcome", outcome, "err", err)
 		now, stored = s.table.Refused(ctx, payment.ID, outcome, resultCode, desc)
 	default:
-		s.tally.prompted(client.Shortcode.Name, "ambiguous")
+		s.tally.prompted(client.Shortcode.Name, promptAmbiguous)
 		now, stored = s.table.Ambiguous(ctx, payment.ID, err.Error())
 	}
 	if stored != nil {

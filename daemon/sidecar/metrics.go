@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hodihq/hodi/daemon/metrics"
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/sync/correlate"
 	"github.com/hodihq/hodi/tunnel"
@@ -16,6 +17,13 @@ import (
 )
 
 // What Prometheus is shown of a sidecar. docs/monitoring has alerts and a dashboard made of it, and docs/operate.md says what to do.
+
+// What Daraja answers to a prompt.
+const (
+	promptAccepted  = "accepted"
+	promptRefused   = "refused"
+	promptAmbiguous = "ambiguous"
+)
 
 // tally is what is counted on the way.
 type tally struct {
@@ -75,6 +83,7 @@ func (s timed) Apply(ctx context.Context, cursor wire.Cursor, entries []wire.Ent
 
 // figures are what is read when somebody asks.
 type figures struct {
+	free, size, database                                                 *metrics.Figure
 	writable, damaged, callbacks, events, subscribers                    *metrics.Figure
 	up, since, transport, rtt, links, bytes, rival, undelivered          *metrics.Figure
 	delivering, canaryAge, canaryEvery, skew, certificate                *metrics.Figure
@@ -87,6 +96,9 @@ func newFigures() *figures {
 	figure := metrics.NewFigure
 	return &figures{
 		writable:    figure("hodi_sidecar_disk_writable", "Whether the database can be read and written: at 0 nothing is taken, and callbacks wait at the edge."),
+		free:        figure("hodi_sidecar_disk_free_bytes", "Bytes that the sidecar may still write on the disk that its state is on."),
+		size:        figure("hodi_sidecar_disk_size_bytes", "Bytes of that disk in all."),
+		database:    figure("hodi_sidecar_database_bytes", "Bytes of the database, with its log."),
 		damaged:     figure("hodi_sidecar_damaged_databases", "Databases that were found to be damaged and moved aside, and are still there."),
 		callbacks:   figure("hodi_sidecar_callbacks", "Callbacks by what became of them: applied, repeated or overruled; or set aside as suspect, forged, unmatched, unparsed, held or recorded.", "state"),
 		events:      figure("hodi_sidecar_events_total", "Events that were published to readers, since the database was made."),
@@ -128,7 +140,7 @@ func (s *Sidecar) registry() *prometheus.Registry {
 	read := func(ctx context.Context, to metrics.Page) error {
 		return errors.Join(s.readTable(ctx, f, to), s.readGaps(ctx, f, to), s.readForward(ctx, f, to), s.readDaraja(ctx, f, to), s.readLink(ctx, f, to))
 	}
-	return metrics.NewRegistry("sidecar", s.config.Version, t.pushed, t.prompts, t.questions, t.attempts, metrics.Reading(read))
+	return metrics.NewRegistry("sidecar", s.config.Version, t.pushed, t.questions, t.attempts, metrics.Reading(read))
 }
 
 var callbackStates = [...]string{
@@ -138,7 +150,13 @@ var callbackStates = [...]string{
 
 func (s *Sidecar) readTable(ctx context.Context, f *figures, to metrics.Page) error {
 	to.Whether(f.writable, s.stores(ctx) == nil)
-	to.Gauge(f.damaged, float64(len(salvage.Found(filepath.Join(s.config.Dir, databaseFile)))))
+	path := filepath.Join(s.config.Dir, databaseFile)
+	to.Gauge(f.damaged, float64(len(salvage.Found(path))))
+	to.Gauge(f.database, float64(room.Used(path)))
+	if r, err := room.Of(s.config.Dir); err == nil {
+		to.Gauge(f.free, float64(r.Free))
+		to.Gauge(f.size, float64(r.Size))
+	}
 	to.Counter(f.events, float64(s.hub.Head()))
 	to.Gauge(f.subscribers, float64(s.subscribers.count()))
 	counts, err := s.table.Counts(ctx)
@@ -198,7 +216,11 @@ func (s *Sidecar) readDaraja(ctx context.Context, f *figures, to metrics.Page) e
 	}
 	for _, code := range set.config.Shortcodes {
 		to.Age(f.darajaOutage, silent[code.Name], now, code.Name)
+		for _, outcome := range []string{promptAccepted, promptRefused, promptAmbiguous} { // so that the first is an increase
+			s.tally.prompts.WithLabelValues(code.Name, outcome)
+		}
 	}
+	s.tally.prompts.Collect(to)
 	waiting, err := s.table.Waiting(ctx)
 	if err != nil {
 		return err
