@@ -147,7 +147,7 @@ func (p *tab) picture() {
 	}
 }
 
-var reload = chromedp.Steps(chromedp.Reload())
+var refresh = chromedp.Steps(chromedp.Reload())
 
 func evaluate(script string) chromedp.Action[chromedp.Void] {
 	return chromedp.Evaluate[chromedp.Void](script)

@@ -10,8 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hodihq/hodi/daemon/edge"
-	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/hodihq/hodi/systemd"
 )
 
@@ -39,29 +37,25 @@ func checkCommand(of string, flags []cli.Flag, check func(c *cli.Context, logger
 }
 
 func checkEdge(c *cli.Context, logger *slog.Logger) error {
-	s, config, err := planEdge(c, new(systemd.Service), logger)
-	if err != nil {
-		return err
+	p, err := readEdge(c, new(systemd.Service))
+	if err == nil {
+		_, err = p.config(logger) // which warns
 	}
-	return errors.Join(
-		checkAddress("listen", s.Listen), checkAddress("tunnel-listen", s.TunnelListen), checkAddress("http-listen", s.HTTPListen),
-		checkPair(s.CertificateFile, s.KeyFile), edge.Check(config),
-	)
+	if err == nil {
+		err = p.check()
+	}
+	return err
 }
 
 func checkSidecar(c *cli.Context, logger *slog.Logger) error {
-	s, config, err := planSidecar(c, new(systemd.Service), logger)
-	if err != nil {
-		return err
+	p, err := readSidecar(c, new(systemd.Service))
+	if err == nil {
+		_, err = p.config(logger) // which warns
 	}
-	if err := errors.Join(
-		checkAddress("listen", s.Listen), checkAddress("edge", s.Edge), checkAddress("edge-websocket", s.EdgeWebSocket),
-		checkPair(s.CertificateFile, s.KeyFile),
-	); err != nil {
-		return err
+	if err == nil {
+		err = p.check()
 	}
-	config.Listener = at(s.Listen)
-	return sidecar.Check(config)
+	return err
 }
 
 // at is the address of a listener that there is not.

@@ -21,6 +21,9 @@ import (
 
 // file is hodi.toml. Flags and environment variables of the same names go over it. Secrets are never in it: it names
 // the files that hold them, relative to its own folder.
+//
+// Of each setting of a daemon it is said whether another value is taken while the daemon runs (live), or at its next start (start):
+// see package reload.
 type file struct {
 	Edge      edgeSettings                 `toml:"edge"`
 	Sidecar   sidecarSettings              `toml:"sidecar"`
@@ -29,84 +32,88 @@ type file struct {
 }
 
 type edgeSettings struct {
-	Data            string `toml:"data"`
-	Listen          string `toml:"listen"`
-	TunnelListen    string `toml:"tunnel-listen"`
-	PublicURL       string `toml:"public-url"`
-	CertificateFile string `toml:"certificate-file"`
-	KeyFile         string `toml:"key-file"`
-	PlainHTTP       bool   `toml:"plain-http"`
+	Data            string `toml:"data" reload:"start"`
+	Listen          string `toml:"listen" reload:"start"`
+	TunnelListen    string `toml:"tunnel-listen" reload:"start"`
+	PublicURL       string `toml:"public-url" reload:"start"`
+	CertificateFile string `toml:"certificate-file" reload:"start"`
+	KeyFile         string `toml:"key-file" reload:"start"`
+	PlainHTTP       bool   `toml:"plain-http" reload:"start"`
 
-	ACME          bool     `toml:"acme"`
-	ACMEAgree     bool     `toml:"acme-agree"`
-	ACMEEmail     string   `toml:"acme-email"`
-	ACMEDirectory string   `toml:"acme-directory"`
-	ACMECAFile    string   `toml:"acme-ca-file"`
-	Domain        []string `toml:"domain"`
-	HTTPListen    string   `toml:"http-listen"`
+	ACME          bool     `toml:"acme" reload:"start"`
+	ACMEAgree     bool     `toml:"acme-agree" reload:"start"`
+	ACMEEmail     string   `toml:"acme-email" reload:"start"`
+	ACMEDirectory string   `toml:"acme-directory" reload:"start"`
+	ACMECAFile    string   `toml:"acme-ca-file" reload:"start"`
+	Domain        []string `toml:"domain" reload:"start"`
+	HTTPListen    string   `toml:"http-listen" reload:"start"`
 
-	Source         string   `toml:"source"`
-	SourceRanges   []string `toml:"source-ranges"`
-	TrustedProxies []string `toml:"trusted-proxies"`
-	ProxyProtocol  bool     `toml:"proxy-protocol"`
+	Source         string   `toml:"source" reload:"live"`
+	SourceRanges   []string `toml:"source-ranges" reload:"live"`
+	TrustedProxies []string `toml:"trusted-proxies" reload:"live"`
+	ProxyProtocol  bool     `toml:"proxy-protocol" reload:"live"`
 
-	KeepDelivered   int `toml:"keep-delivered"`   // days
-	KeepUndelivered int `toml:"keep-undelivered"` // days
-	Hold            int `toml:"hold"`             // MiB
+	KeepDelivered   int `toml:"keep-delivered" reload:"live"`   // days
+	KeepUndelivered int `toml:"keep-undelivered" reload:"live"` // days
+	Hold            int `toml:"hold" reload:"live"`             // MiB
 
-	Metrics         string `toml:"metrics"`
-	MetricsInsecure bool   `toml:"metrics-insecure"`
+	Metrics         string `toml:"metrics" reload:"start"`
+	MetricsInsecure bool   `toml:"metrics-insecure" reload:"start"`
 
-	NotifyEmail             []string `toml:"notify-email"`
-	NotifyEmailFrom         string   `toml:"notify-email-from"`
-	NotifySMTP              string   `toml:"notify-smtp"`
-	NotifySMTPTLS           string   `toml:"notify-smtp-tls"`
-	NotifySMTPUser          string   `toml:"notify-smtp-user"`
-	NotifySMTPPasswordFile  string   `toml:"notify-smtp-password-file"`
-	NotifySMTPCAFile        string   `toml:"notify-smtp-ca-file"`
-	NotifyWebhook           string   `toml:"notify-webhook"`
-	NotifyWebhookFile       string   `toml:"notify-webhook-file"`
-	NotifyWebhookSecretFile string   `toml:"notify-webhook-secret-file"`
-	NotifyCommand           []string `toml:"notify-command"` // a program and its arguments
+	NotifyEmail             []string `toml:"notify-email" reload:"start"`
+	NotifyEmailFrom         string   `toml:"notify-email-from" reload:"start"`
+	NotifySMTP              string   `toml:"notify-smtp" reload:"start"`
+	NotifySMTPTLS           string   `toml:"notify-smtp-tls" reload:"start"`
+	NotifySMTPUser          string   `toml:"notify-smtp-user" reload:"start"`
+	NotifySMTPPasswordFile  string   `toml:"notify-smtp-password-file" reload:"start"`
+	NotifySMTPCAFile        string   `toml:"notify-smtp-ca-file" reload:"start"`
+	NotifyWebhook           string   `toml:"notify-webhook" reload:"start"`
+	NotifyWebhookFile       string   `toml:"notify-webhook-file" reload:"start"`
+	NotifyWebhookSecretFile string   `toml:"notify-webhook-secret-file" reload:"start"`
+	NotifyCommand           []string `toml:"notify-command" reload:"start"` // a program and its arguments
+
+	LogLevel string `toml:"log-level" reload:"live"`
 }
 
 type sidecarSettings struct {
-	Data            string   `toml:"data"`
-	Listen          string   `toml:"listen"`
-	Edge            string   `toml:"edge"`
-	EdgeWebSocket   string   `toml:"edge-websocket"`
-	Metered         bool     `toml:"metered"`
-	Canary          duration `toml:"canary"`
-	DarajaURL       string   `toml:"daraja-url"`
-	Origins         []string `toml:"origins"`
-	Hosts           []string `toml:"hosts"`
-	CertificateFile string   `toml:"certificate-file"`
-	KeyFile         string   `toml:"key-file"`
-	InsecureListen  bool     `toml:"insecure-listen"`
+	Data            string   `toml:"data" reload:"start"`
+	Listen          string   `toml:"listen" reload:"start"`
+	Edge            string   `toml:"edge" reload:"start"`
+	EdgeWebSocket   string   `toml:"edge-websocket" reload:"start"`
+	Metered         bool     `toml:"metered" reload:"start"`
+	Canary          duration `toml:"canary" reload:"start"`
+	DarajaURL       string   `toml:"daraja-url" reload:"live"`
+	Origins         []string `toml:"origins" reload:"live"`
+	Hosts           []string `toml:"hosts" reload:"live"`
+	CertificateFile string   `toml:"certificate-file" reload:"start"`
+	KeyFile         string   `toml:"key-file" reload:"start"`
+	InsecureListen  bool     `toml:"insecure-listen" reload:"start"`
 
-	PromptsPerPhone    int `toml:"prompts-per-phone"`
-	PromptsPerPhoneDay int `toml:"prompts-per-phone-day"`
-	PromptsPerSession  int `toml:"prompts-per-session"`
-	PromptsPerTill     int `toml:"prompts-per-till"`
-	PromptsPerTillHour int `toml:"prompts-per-till-hour"`
+	PromptsPerPhone    int `toml:"prompts-per-phone" reload:"live"`
+	PromptsPerPhoneDay int `toml:"prompts-per-phone-day" reload:"live"`
+	PromptsPerSession  int `toml:"prompts-per-session" reload:"live"`
+	PromptsPerTill     int `toml:"prompts-per-till" reload:"live"`
+	PromptsPerTillHour int `toml:"prompts-per-till-hour" reload:"live"`
 
-	RetainBodies   duration `toml:"retain-bodies"`
-	RetainPayments duration `toml:"retain-payments"`
+	RetainBodies   duration `toml:"retain-bodies" reload:"live"`
+	RetainPayments duration `toml:"retain-payments" reload:"live"`
 
-	Metrics         string `toml:"metrics"`
-	MetricsInsecure bool   `toml:"metrics-insecure"`
+	Metrics         string `toml:"metrics" reload:"start"`
+	MetricsInsecure bool   `toml:"metrics-insecure" reload:"start"`
 
-	Forward           string `toml:"forward"`
-	ForwardSecretFile string `toml:"forward-secret-file"`
-	ForwardAtOnce     int    `toml:"forward-at-once"`
-	ForwardInsecure   bool   `toml:"forward-insecure"`
+	LogLevel string `toml:"log-level" reload:"live"`
 
-	AcceptCallbacks  bool     `toml:"accept-callbacks"`
-	PublicURL        string   `toml:"public-url"`
-	Dev              bool     `toml:"dev"`
-	UnknownAfter     duration `toml:"unknown-after"`
-	FirstAsk         duration `toml:"first-ask"`
-	QueriesPerMinute int      `toml:"queries-per-minute"`
+	Forward           string `toml:"forward" reload:"live"`
+	ForwardSecretFile string `toml:"forward-secret-file" reload:"live"`
+	ForwardAtOnce     int    `toml:"forward-at-once" reload:"live"`
+	ForwardInsecure   bool   `toml:"forward-insecure" reload:"live"`
+
+	AcceptCallbacks  bool     `toml:"accept-callbacks" reload:"live"`
+	PublicURL        string   `toml:"public-url" reload:"live"`
+	Dev              bool     `toml:"dev" reload:"start"`
+	UnknownAfter     duration `toml:"unknown-after" reload:"live"`
+	FirstAsk         duration `toml:"first-ask" reload:"live"`
+	QueriesPerMinute int      `toml:"queries-per-minute" reload:"live"`
 }
 
 type sandboxSettings struct {
@@ -119,14 +126,14 @@ type sandboxSettings struct {
 }
 
 type shortcodeSettings struct {
-	Environment        string `toml:"environment"`
-	Kind               string `toml:"kind"`
-	Number             string `toml:"number"`
-	Store              string `toml:"store"`
-	ConsumerKeyFile    string `toml:"consumer-key-file"`
-	ConsumerSecretFile string `toml:"consumer-secret-file"`
-	PasskeyFile        string `toml:"passkey-file"`
-	QueryAbove         *int64 `toml:"query-above"` // shillings
+	Environment        string `toml:"environment" reload:"live"`
+	Kind               string `toml:"kind" reload:"live"`
+	Number             string `toml:"number" reload:"live"`
+	Store              string `toml:"store" reload:"live"`
+	ConsumerKeyFile    string `toml:"consumer-key-file" reload:"live"`
+	ConsumerSecretFile string `toml:"consumer-secret-file" reload:"live"`
+	PasskeyFile        string `toml:"passkey-file" reload:"live"`
+	QueryAbove         *int64 `toml:"query-above" reload:"live"` // shillings
 }
 
 // duration is written as Go writes it: "90s", "2m30s".
@@ -159,7 +166,7 @@ func loadFile(c *cli.Context, part string) (settings file, folder string, err er
 		}
 		decoder := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
 		if err := decoder.Decode(&settings); err != nil {
-			return file{}, "", fmt.Errorf("config: %s: %s", path, explain(err))
+			return settings, filepath.Dir(path), fmt.Errorf("config: %s: %s", path, explain(err))
 		}
 		return settings, filepath.Dir(path), nil
 	}

@@ -210,7 +210,11 @@ func examineSidecar(c *cli.Context, tell func(doctor.Finding)) error {
 		return stateErr
 	}
 	if err == nil {
-		if _, _, err = planSidecar(c, new(systemd.Service), slog.New(slog.DiscardHandler)); errors.Is(err, errNoWayIn) {
+		var p sidecarPlan
+		if p, err = readSidecar(c, new(systemd.Service)); err == nil {
+			_, err = p.config(slog.New(slog.DiscardHandler))
+		}
+		if errors.Is(err, errNoWayIn) {
 			err = nil // it is the identity that is missing, and not a setting
 		}
 	}
@@ -271,7 +275,10 @@ func linkOf(ctx context.Context, data string) (string, error) {
 func examineEdge(c *cli.Context, tell func(doctor.Finding)) error {
 	s, err := edgeConfig(c)
 	if err == nil {
-		_, _, err = planEdge(c, new(systemd.Service), slog.New(slog.DiscardHandler))
+		var p edgePlan
+		if p, err = readEdge(c, new(systemd.Service)); err == nil {
+			_, err = p.config(slog.New(slog.DiscardHandler))
+		}
 	}
 	over(c, "listen", &s.Listen)
 	over(c, "tunnel-listen", &s.TunnelListen)

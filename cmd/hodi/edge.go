@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/sync/daraja"
 	"github.com/hodihq/hodi/systemd"
 	"github.com/urfave/cli/v2"
@@ -108,7 +109,10 @@ func runEdge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	logger, err := newLogger(c, slog.LevelInfo)
+	asked, stopAsking := hangups()
+	defer stopAsking()
+	var level slog.LevelVar
+	logger, err := newLoggerAt(c, &level)
 	if err != nil {
 		return err
 	}
@@ -117,7 +121,13 @@ func runEdge(c *cli.Context) error {
 		return err
 	}
 	defer stopDebug()
-	s, config, err := planEdge(c, unit, logger)
+	read := func() (edgePlan, error) { return readEdge(c, unit) }
+	s, err := read()
+	if err != nil {
+		return err
+	}
+	level.Set(s.level)
+	config, err := s.config(logger)
 	if err != nil {
 		return err
 	}
@@ -148,15 +158,35 @@ func runEdge(c *cli.Context) error {
 	}
 	defer e.Close()
 	logger.Info("edge serves", "callbacks", listener.Addr().String(), "sidecars", conn.LocalAddr().String(), "data", s.Data)
-	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: e.Commits, Answers: e.Answers}, logger, func() error { return checkEdge(c, slog.New(slog.DiscardHandler)) }, e.Run))
+	again := reloader[edgePlan]{running: s, read: read, tell: e.Reloaded, log: logger, use: func(p edgePlan) error {
+		next, err := p.config(logger)
+		if err == nil {
+			err = e.Reload(next)
+		}
+		if err == nil {
+			level.Set(p.level)
+		}
+		return err
+	}}
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: e.Commits, Answers: e.Answers}, asked, again.reload, e.Run))
 }
 
-// planEdge is what file, environment and flags say together, without doing any of it.
-func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edgeSettings, config edge.Config, err error) {
-	if s, err = edgeConfig(c); err != nil {
-		return s, config, err
+// edgePlan is what file, environment and flags say together.
+type edgePlan struct {
+	edgeSettings
+	newIdentity bool
+	listen      string // as they say it: systemd may hold the port
+	level       slog.Level
+}
+
+// readEdge reads it, without doing any of it.
+func readEdge(c *cli.Context, unit *systemd.Service) (p edgePlan, err error) {
+	if p.edgeSettings, err = edgeConfig(c); err != nil {
+		return p, err
 	}
+	s := &p.edgeSettings
 	over(c, "listen", &s.Listen)
+	p.listen = s.Listen
 	over(c, "tunnel-listen", &s.TunnelListen)
 	if l := unit.Stream(); l != nil {
 		s.Listen = l.Addr().String()
@@ -165,32 +195,59 @@ func planEdge(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s edg
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
 	overBool(c, "plain-http", &s.PlainHTTP)
-	overACME(c, &s)
-	overSource(c, &s)
-	overLimits(c, &s)
-	overNotify(c, &s)
+	overACME(c, s)
+	overSource(c, s)
+	overLimits(c, s)
+	overNotify(c, s)
 	if s.TunnelListen == "" {
 		s.TunnelListen = s.Listen
 	}
-	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
-		return s, config, errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
-	}
 	if err := overMetrics(c, &s.Metrics, &s.MetricsInsecure); err != nil {
-		return s, config, fmt.Errorf("edge: %w", err)
+		return p, fmt.Errorf("edge: %w", err)
+	}
+	p.newIdentity = c.Bool("new-identity")
+	if p.level, err = logLevel(c, s.LogLevel, slog.LevelInfo); err != nil {
+		return p, fmt.Errorf("edge: %w", err)
+	}
+	return p, nil
+}
+
+// config is what the edge is to be by it; errors are what is wrong with it.
+func (p edgePlan) config(logger *slog.Logger) (config edge.Config, err error) {
+	s := p.edgeSettings
+	if s.PublicURL == "" && (s.CertificateFile != "" || s.ACME || s.PlainHTTP) {
+		return config, errors.New("edge: --public-url is missing: callback addresses are made from it, and Safaricom keeps them for years")
 	}
 	limits, err := s.limits()
 	if err != nil {
-		return s, config, err
+		return config, err
 	}
-	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: c.Bool("new-identity"), Version: version(), Logger: logger}
+	config = edge.Config{Dir: s.Data, PublicURL: s.PublicURL, Limits: limits, NewIdentity: p.newIdentity, Version: version(), Logger: logger}
 	if err := setSource(&config, s, logger); err != nil {
-		return s, config, err
+		return config, err
 	}
 	if config.Notify, err = notifyWays(s, logger); err != nil {
-		return s, config, err
+		return config, err
 	}
 	warnOfWords(logger, s.PublicURL)
-	return s, config, setCertificate(&config, s)
+	return config, setCertificate(&config, s)
+}
+
+func (p edgePlan) over(running edgePlan) (merged edgePlan, live, start []string) {
+	live, start = reload.Changed(running.edgeSettings, p.edgeSettings)
+	p.edgeSettings = reload.Merge(running.edgeSettings, p.edgeSettings)
+	return p, live, start
+}
+
+func (p edgePlan) check() error {
+	config, err := p.config(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		checkAddress("listen", p.listen), checkAddress("tunnel-listen", p.TunnelListen), checkAddress("http-listen", p.HTTPListen),
+		checkPair(p.CertificateFile, p.KeyFile), edge.Check(config),
+	)
 }
 
 // warnOfWords says early what Daraja would say to the first push: that it refuses the callback address.

@@ -331,8 +331,8 @@ func forwardFlags() []cli.Flag {
 	}
 }
 
-// overForward puts flags over what the file says, and checks it.
-func overForward(c *cli.Context, folder string, s *sidecarSettings) error {
+// overForward puts flags over what the file says.
+func overForward(c *cli.Context, folder string, s *sidecarSettings) {
 	s.ForwardSecretFile = within(folder, s.ForwardSecretFile)
 	over(c, "forward", &s.Forward)
 	over(c, "forward-secret-file", &s.ForwardSecretFile)
@@ -340,11 +340,14 @@ func overForward(c *cli.Context, folder string, s *sidecarSettings) error {
 	if c.IsSet("forward-at-once") || s.ForwardAtOnce == 0 {
 		s.ForwardAtOnce = c.Int("forward-at-once")
 	}
-	if s.Forward == "" {
-		return nil
-	}
 	if s.ForwardSecretFile != "" {
 		s.ForwardSecretFile = secret.Find(s.ForwardSecretFile)
+	}
+}
+
+func checkForward(s sidecarSettings) error {
+	if s.Forward == "" {
+		return nil
 	}
 	if s.ForwardAtOnce < 1 || s.ForwardAtOnce > 256 {
 		return fmt.Errorf("sidecar: forward-at-once is %d: write a number from 1 to 256", s.ForwardAtOnce)

@@ -87,7 +87,7 @@ func TestATillTellsOfWhatNeverCameUntilSomebodyHasLookedAfterIt(t *testing.T) {
 		gaps, _ := is["gaps"].([]any)
 		return len(gaps) == 1
 	})
-	till.do(reload)
+	till.do(refresh)
 	till.shows("what never came", `document.querySelector('[data-testid=gap]').checkVisibility()`)
 	if text := till.text("[data-testid=gap]"); !strings.Contains(text, "between") || !strings.Contains(text, "statement") {
 		t.Errorf("the till says %q", text)
@@ -95,7 +95,7 @@ func TestATillTellsOfWhatNeverCameUntilSomebodyHasLookedAfterIt(t *testing.T) {
 	till.picture()
 	till.click("[data-testid=gap-seen]")
 	till.shows("nothing missing", `document.querySelector('[data-testid=gap]').hidden`)
-	till.do(reload)
+	till.do(refresh)
 	till.shows("that it is live", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
 	till.shows("nothing missing", `document.querySelector('[data-testid=gap]').hidden`)
 }

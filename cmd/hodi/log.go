@@ -15,12 +15,29 @@ import (
 
 // newLogger is the log of a daemon: on standard error, where journald and a person both look.
 func newLogger(c *cli.Context, fallback slog.Level) (*slog.Logger, error) {
-	level := fallback
-	if s := c.String("log-level"); s != "" {
-		if err := level.UnmarshalText([]byte(s)); err != nil {
-			return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", s)
-		}
+	level, err := logLevel(c, "", fallback)
+	if err != nil {
+		return nil, err
 	}
+	return newLoggerAt(c, level)
+}
+
+// logLevel is from where on there is something to log: by the flag, by what the file says, or else.
+func logLevel(c *cli.Context, setting string, otherwise slog.Level) (level slog.Level, err error) {
+	if over(c, "log-level", &setting); setting == "" {
+		return otherwise, nil
+	}
+	if err := level.UnmarshalText([]byte(setting)); err != nil {
+		if c.IsSet("log-level") {
+			return level, fmt.Errorf("--log-level %q: use debug, info, warn or error", setting)
+		}
+		return level, fmt.Errorf("log-level is %q: use debug, info, warn or error", setting)
+	}
+	return level, nil
+}
+
+// newLoggerAt logs from a level on, which may change.
+func newLoggerAt(c *cli.Context, level slog.Leveler) (*slog.Logger, error) {
 	form := func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) }
 	switch format := c.String("log-format"); format {
 	case "text":
@@ -58,7 +75,7 @@ type journalLine struct {
 	w      io.Writer
 }
 
-func newJournalHandler(w io.Writer, level slog.Level, form func(io.Writer, *slog.HandlerOptions) slog.Handler) *journalHandler {
+func newJournalHandler(w io.Writer, level slog.Leveler, form func(io.Writer, *slog.HandlerOptions) slog.Handler) *journalHandler {
 	line := &journalLine{w: w}
 	return &journalHandler{line: line, form: form(line, &slog.HandlerOptions{
 		Level: level,

@@ -81,9 +81,9 @@ func TestACustomerPaysAndEveryScreenSaysSo(t *testing.T) {
 	s.phone.picture()
 
 	// The same answer is there after a reload, and the till that is opened afterwards knows the sale too.
-	s.checkout.do(reload)
+	s.checkout.do(refresh)
 	s.checkoutIs("paid")
-	s.till.do(reload)
+	s.till.do(refresh)
 	s.tillIs("SUCCESS")
 }
 

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/hodihq/hodi/systemd"
 	"github.com/urfave/cli/v2"
@@ -73,7 +75,10 @@ func runSidecar(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	logger, err := newLogger(c, slog.LevelInfo)
+	asked, stopAsking := hangups()
+	defer stopAsking()
+	var level slog.LevelVar
+	logger, err := newLoggerAt(c, &level)
 	if err != nil {
 		return err
 	}
@@ -82,7 +87,13 @@ func runSidecar(c *cli.Context) error {
 		return err
 	}
 	defer stopDebug()
-	s, config, err := planSidecar(c, unit, logger)
+	read := func() (sidecarPlan, error) { return readSidecar(c, unit) }
+	s, err := read()
+	if err != nil {
+		return err
+	}
+	level.Set(s.level)
+	config, err := s.config(logger)
 	if err != nil {
 		return err
 	}
@@ -107,21 +118,43 @@ func runSidecar(c *cli.Context) error {
 		scheme = "https://"
 	}
 	logger.Info("sidecar serves", "url", scheme+listener.Addr().String(), "data", s.Data)
-	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, logger, func() error { return checkSidecar(c, slog.New(slog.DiscardHandler)) }, d.Run))
+	again := reloader[sidecarPlan]{running: s, read: read, tell: d.Reloaded, log: logger, use: func(p sidecarPlan) error {
+		next, err := p.config(logger)
+		if err == nil {
+			err = d.Reload(c.Context, next)
+		}
+		if err == nil {
+			level.Set(p.level)
+		}
+		return err
+	}}
+	return endedByRequest(c.Context, runUnit(c.Context, unit, systemd.Pulse{Dir: s.Data, Commits: d.Commits, Answers: d.Answers, Busy: d.Busy}, asked, again.reload, d.Run))
 }
 
 var errNoWayIn = errors.New("sidecar: no way in for callbacks: join an edge (hodi edge invite SHOP there, then hodi join here), or give --accept-callbacks where Safaricom reaches this machine")
 
-// planSidecar is what file, environment and flags say together, without doing any of it.
-func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s sidecarSettings, config sidecar.Config, err error) {
+// sidecarPlan is what file, environment and flags say together.
+type sidecarPlan struct {
+	sidecarSettings
+	shortcodes map[string]shortcodeSettings
+	folder     string // of the file
+	listen     string // as they say it: systemd may hold the port
+	level      slog.Level
+}
+
+// readSidecar reads it, without doing any of it.
+func readSidecar(c *cli.Context, unit *systemd.Service) (sidecarPlan, error) {
 	settings, folder, err := loadFile(c, "sidecar")
 	if err != nil {
-		return s, config, err
+		return sidecarPlan{}, err
 	}
-	if s, err = sidecarState(c, settings.Sidecar); err != nil {
-		return s, config, err
+	p := sidecarPlan{shortcodes: settings.Shortcode, folder: folder}
+	if p.sidecarSettings, err = sidecarState(c, settings.Sidecar); err != nil {
+		return p, err
 	}
+	s := &p.sidecarSettings
 	over(c, "listen", &s.Listen)
+	p.listen = s.Listen
 	if l := unit.Stream(); l != nil {
 		s.Listen = l.Addr().String()
 	}
@@ -145,7 +178,7 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 	if c.IsSet("host") {
 		s.Hosts = c.StringSlice("host")
 	}
-	s.CertificateFile, s.KeyFile = within(folder, s.CertificateFile), within(folder, s.KeyFile)
+	s.CertificateFile, s.KeyFile = within(p.folder, s.CertificateFile), within(p.folder, s.KeyFile)
 	over(c, "certificate-file", &s.CertificateFile)
 	over(c, "key-file", &s.KeyFile)
 	overBool(c, "insecure-listen", &s.InsecureListen)
@@ -155,28 +188,38 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 			*setting = c.Int(flag) // else the sidecar's own default, which in dev is another
 		}
 	}
-	if !isLoopback(s.Listen) && s.CertificateFile == "" && !s.InsecureListen {
-		return s, config, fmt.Errorf("sidecar: %s can be reached from other machines: give --certificate-file and --key-file, or --insecure-listen where a proxy has the certificate or nobody else is on that network", s.Listen)
-	}
 	if c.IsSet("queries-per-minute") || s.QueriesPerMinute == 0 {
 		s.QueriesPerMinute = c.Int("queries-per-minute")
 	}
-	if err := overMetrics(c, &s.Metrics, &s.MetricsInsecure); err != nil {
-		return s, config, fmt.Errorf("sidecar: %w", err)
+	if p.level, err = logLevel(c, s.LogLevel, slog.LevelInfo); err != nil {
+		return p, fmt.Errorf("sidecar: %w", err)
 	}
-	if err := overForward(c, folder, &s); err != nil {
-		return s, config, err
+	overForward(c, folder, s)
+	if err := overMetrics(c, &s.Metrics, &s.MetricsInsecure); err != nil {
+		return p, fmt.Errorf("sidecar: %w", err)
+	}
+	return p, nil
+}
+
+// config is what the sidecar is to be by it; errors are what is wrong with it.
+func (p sidecarPlan) config(logger *slog.Logger) (config sidecar.Config, err error) {
+	s := p.sidecarSettings
+	if !isLoopback(s.Listen) && s.CertificateFile == "" && !s.InsecureListen {
+		return config, fmt.Errorf("sidecar: %s can be reached from other machines: give --certificate-file and --key-file, or --insecure-listen where a proxy has the certificate or nobody else is on that network", s.Listen)
+	}
+	if err := checkForward(s); err != nil {
+		return config, err
 	}
 	if !sidecar.HasJoined(s.Data) && s.Edge == "" && !s.AcceptCallbacks && !s.Dev {
-		return s, config, errNoWayIn
+		return config, errNoWayIn
 	}
-	codes, err := shortcodes(settings.Shortcode, folder)
+	codes, err := shortcodes(p.shortcodes, p.folder)
 	if err != nil {
-		return s, config, err
+		return config, err
 	}
-	limits, err := queryAbove(settings.Shortcode)
+	limits, err := queryAbove(p.shortcodes)
 	if err != nil {
-		return s, config, err
+		return config, err
 	}
 	if len(codes) == 0 {
 		logger.Warn("no [shortcode.NAME] is configured: this sidecar follows payments but cannot ask for one")
@@ -184,7 +227,7 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 	if s.AcceptCallbacks {
 		warnOfWords(logger, s.PublicURL)
 	}
-	return s, sidecar.Config{
+	return sidecar.Config{
 		Dir: s.Data, Dev: s.Dev,
 		Edge: s.Edge, WebSocket: s.EdgeWebSocket, Metered: s.Metered, Canary: time.Duration(s.Canary), Proxy: proxyFromEnvironment(),
 		Shortcodes: codes, DarajaURL: s.DarajaURL,
@@ -197,4 +240,28 @@ func planSidecar(c *cli.Context, unit *systemd.Service, logger *slog.Logger) (s 
 		Forward: s.Forward, ForwardSecretFile: s.ForwardSecretFile, ForwardAtOnce: s.ForwardAtOnce, ForwardInsecure: s.ForwardInsecure,
 		Version: version(), Logger: logger,
 	}, nil
+}
+
+func (p sidecarPlan) over(running sidecarPlan) (merged sidecarPlan, live, start []string) {
+	live, start = reload.Changed(running.sidecarSettings, p.sidecarSettings)
+	if !reflect.DeepEqual(running.shortcodes, p.shortcodes) {
+		live = append(live, "shortcode")
+	}
+	p.sidecarSettings = reload.Merge(running.sidecarSettings, p.sidecarSettings)
+	return p, live, start
+}
+
+func (p sidecarPlan) check() error {
+	config, err := p.config(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		checkAddress("listen", p.listen), checkAddress("edge", p.Edge), checkAddress("edge-websocket", p.EdgeWebSocket),
+		checkPair(p.CertificateFile, p.KeyFile),
+	); err != nil {
+		return err
+	}
+	config.Listener = at(p.Listen)
+	return sidecar.Check(config)
 }

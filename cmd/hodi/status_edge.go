@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hodihq/hodi/daemon/notify"
+	"github.com/hodihq/hodi/daemon/reload"
 )
 
 // edgeHealth is how the edge on this machine is.
@@ -21,8 +22,9 @@ type edgeHealth struct {
 	Running   bool             `json:"running"`
 	Disk      string           `json:"disk,omitempty"` // why nothing can be stored
 	Room      *roomState       `json:"room,omitempty"`
-	Damaged   []string         `json:"damaged,omitempty"` // databases that were moved aside
-	Mishaps   []mishap         `json:"mishaps,omitempty"` // what the disk did to the journal in the last week
+	Damaged   []string         `json:"damaged,omitempty"`  // databases that were moved aside
+	Mishaps   []mishap         `json:"mishaps,omitempty"`  // what the disk did to the journal in the last week
+	Settings  *reload.Outcome  `json:"settings,omitempty"` // what came of reading them again, if it was told to
 	Endpoints []endpointHealth `json:"endpoints"`
 
 	Notify []notify.WayState `json:"notify"` // by what ways a person is told
@@ -50,8 +52,8 @@ type endpointHealth struct {
 
 func askEdge(c *cli.Context, h *health) error {
 	settings, _, err := loadFile(c, "edge")
-	if err != nil {
-		return err
+	if err != nil { // as far as it could be read
+		h.unread(err)
 	}
 	data := settings.Edge.Data
 	over(c, "edge-data", &data)
@@ -71,6 +73,7 @@ func askEdge(c *cli.Context, h *health) error {
 		Damaged   []string
 		Room      *roomState
 		Disk      string
+		Settings  *reload.Outcome
 	}
 	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
 	defer cancel()
@@ -83,7 +86,8 @@ func askEdge(c *cli.Context, h *health) error {
 		return err
 	}
 	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps
-	h.Edge.Room = listed.Room
+	h.Edge.Room, h.Edge.Settings = listed.Room, listed.Settings
+	h.settings("edge", listed.Settings)
 	h.room("edge", data, listed.Room)
 	h.mishaps(listed.Mishaps)
 	var tell struct{ Ways []notify.WayState }
@@ -134,6 +138,9 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 		return
 	}
 	item(w, "runs", "on "+p.Data)
+	if text, some := settingsItem(p.Settings); some {
+		item(w, "settings", text)
+	}
 	if p.Room != nil {
 		item(w, "disk", p.Room.text())
 	}

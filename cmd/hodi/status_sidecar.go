@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hodihq/hodi/daemon/console"
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -35,6 +36,7 @@ type sidecarHealth struct {
 
 // sidecarStatus is what is shown of a sidecar's own answer.
 type sidecarStatus struct {
+	Settings      *reload.Outcome
 	Dev           bool
 	Time, Started time.Time
 	Head          push.Cursor
@@ -69,8 +71,8 @@ type sidecarStatus struct {
 
 func askSidecar(c *cli.Context, h *health) error {
 	settings, _, err := loadFile(c, "sidecar")
-	if err != nil {
-		return err
+	if err != nil { // as far as it could be read
+		h.unread(err)
 	}
 	s := settings.Sidecar
 	over(c, "listen", &s.Listen)
@@ -100,6 +102,7 @@ func askSidecar(c *cli.Context, h *health) error {
 	if p.is.Disk != "" {
 		h.wrong("the sidecar cannot store: %s", p.is.Disk)
 	}
+	h.settings("sidecar", p.is.Settings)
 	h.room("sidecar", s.Data, p.is.Room)
 	if p.Damaged = salvage.Found(filepath.Join(s.Data, "sidecar.db")); len(p.Damaged) > 0 {
 		h.asides("sidecar", s.Data, p.Damaged)
@@ -257,6 +260,9 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 	writeAsking(w, is.Asking)
 	if is.Room != nil {
 		item(w, "disk", is.Room.text())
+	}
+	if text, some := settingsItem(is.Settings); some {
+		item(w, "settings", text)
 	}
 	item(w, "subscribers", strconv.Itoa(is.Subscribers))
 	item(w, "history", fmt.Sprintf("began %s, %s events since", time.UnixMilli(int64(is.Head.Epoch)).Format("2006-01-02 15:04"), grouped(is.Head.Seq)))

@@ -66,7 +66,7 @@ func TestACashierOpensTheTillWithACode(t *testing.T) {
 	if text := till.text("body"); !strings.Contains(text, "Today") || strings.Contains(text, "Type the code") {
 		t.Errorf("who was let in sees %q", text)
 	}
-	till.do(reload) // the browser remembers
+	till.do(refresh) // the browser remembers
 	till.shows("that it is live", `document.querySelector('[data-testid=fresh]')?.dataset.state === 'live'`)
 	till.shows("that no script sees the cookie", `document.cookie === ""`)
 

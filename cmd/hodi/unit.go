@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -50,32 +49,30 @@ func portHint(err error) string {
 	return ""
 }
 
-// runUnit runs a daemon, and meanwhile keeps systemd informed, and looks at the settings when it is asked to (SIGHUP). Nothing
-// that runs changes by that: certificates are taken by themselves when they change, and for all else there is the restart,
-// which refuses nobody where systemd holds the ports. What is wrong with the settings is said before that.
-func runUnit(ctx context.Context, unit *systemd.Service, pulse systemd.Pulse, logger *slog.Logger, check func() error, run func(context.Context) error) error {
+// hangups is where SIGHUP arrives, once it is called: a daemon that starts is not ended by it. Where that is a terminal's affair,
+// nothing arrives. Windows knows no such signal.
+func hangups() (asked chan os.Signal, stop func()) {
+	if asked = make(chan os.Signal, 1); !hangsUp() {
+		signal.Notify(asked, syscall.SIGHUP)
+	}
+	return asked, func() { signal.Stop(asked) }
+}
+
+// runUnit runs a daemon, and meanwhile keeps systemd informed, and has the settings read again when somebody asks for that.
+func runUnit(ctx context.Context, unit *systemd.Service, pulse systemd.Pulse, asked <-chan os.Signal, reload func() error, run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { unit.Watch(ctx, pulse) })
-	if !hangsUp() {
-		asked := make(chan os.Signal, 1)
-		signal.Notify(asked, syscall.SIGHUP)
-		defer signal.Stop(asked)
-		watch.Go(func() {
-			for {
-				select {
-				case <-asked:
-				case <-ctx.Done():
-					return
-				}
-				if err := unit.Reload(check); err != nil {
-					logger.Error("the settings on disk are not good: those in use stay, and the next start would fail", "err", err)
-				} else {
-					logger.Info("the settings on disk are good: what was changed in them is taken at the next start")
-				}
+	watch.Go(func() {
+		for {
+			select {
+			case <-asked:
+				_ = unit.Reload(reload) // which has said what is wrong
+			case <-ctx.Done():
+				return
 			}
-		})
-	}
+		}
+	})
 	defer watch.Wait()
 	defer cancel()
 	return run(ctx)

@@ -25,8 +25,8 @@ import (
 //	DELETE /endpoints/{name}/invite              revokes it
 //	DELETE /endpoints/{name}/sidecar             revokes the endpoint's sidecar
 //	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "room",
-//	                                             "disk"}: and what the disk did to the journal in the last seven days (lines of
-//	                                             the audit), databases that were moved aside, how much room there is, and why
+//	                                             "settings", "disk"}: and what the disk did to the journal in the last seven days (lines of
+//	                                             the audit), databases that were moved aside, how much room there is, what came of reading the settings again, and why
 //	                                             nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
@@ -131,6 +131,9 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	all := map[string]any{"endpoints": list, "mishaps": mishaps, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
+	if o := e.reloaded.Load(); o != nil {
+		all["settings"] = o // what came of reading them again
+	}
 	if there, err := room.Of(e.config.Dir); err == nil {
 		all["room"] = shownRoom{there.Free, there.Size, there.Low(), room.Used(filepath.Join(e.config.Dir, databaseFile))}
 	}

@@ -234,7 +234,7 @@ func (e *Edge) openDatabase(ctx context.Context, path string, copied *roster) er
 	if err != nil {
 		return errors.Join(err, directory.close())
 	}
-	j, err := journal.OpenSQLite(ctx, path, e.config.Limits, e.log)
+	j, err := journal.OpenSQLite(ctx, path, e.settings.Load().config.Limits, e.log)
 	if err != nil {
 		return errors.Join(err, directory.close())
 	}
@@ -264,7 +264,7 @@ func (e *Edge) rescue(ctx context.Context, path string, copied *roster, why erro
 	for _, endpoint := range copied.Endpoints {
 		names = append(names, endpoint.Name)
 	}
-	list, nameless, err := journal.Salvage(ctx, salvage.Fresh(path, stamp), finds, names, e.config.Limits)
+	list, nameless, err := journal.Salvage(ctx, salvage.Fresh(path, stamp), finds, names, e.settings.Load().config.Limits)
 	if err != nil {
 		return fmt.Errorf("%w; and it could not be salvaged (is there as much room again?): %w", why, err)
 	}

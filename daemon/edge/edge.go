@@ -7,7 +7,7 @@
 //	                                                         ▲
 //	                        hodi edge invite SHOP ──▶ admin ─┘
 //
-// The files: edge.go opens and runs it all, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
+// The files: edge.go opens and runs it all, settings.go is what may change meanwhile, port.go tells callbacks from sidecars, ingress.go is the public HTTP,
 // source.go judges where callbacks come from, crowd.go bounds what strangers cost and clerk.go tells what they do,
 // certificate.go and acme.go have the public certificate, directory.go knows the endpoints with their keys and
 // sidecars, enrol.go lets sidecars in and puts them out, damage.go keeps them and the callbacks when the disk does not,
@@ -27,6 +27,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -34,47 +35,50 @@ import (
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/metrics"
 	"github.com/hodihq/hodi/daemon/notify"
+	"github.com/hodihq/hodi/daemon/reload"
 	"github.com/hodihq/hodi/tunnel"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
-// Config is what an edge is made of.
+// Config is what an edge is made of. What says live can be changed while it runs: see Reload.
 type Config struct {
-	Dir       string         // state: edge.db, keys, lock, admin socket; required
-	HTTP      net.Listener   // where callbacks arrive, and sidecars that cannot use UDP; required; TLS is the edge's affair
-	TLS       *tls.Config    // with the public certificate; nil, and none of the two below: callbacks come without TLS. Sidecars never do
-	UDP       net.PacketConn // where sidecars arrive; required
-	Admin     net.Listener   // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
-	PublicURL string         // base of callback addresses; default "http://" or "https://" and the address of HTTP
-	Limits    journal.Limits // for each endpoint; the zero value is the journal's default
-	Source    SourcePolicy   // what to think of callbacks that come from elsewhere than Safaricom; default SourceFlag
-	Ranges    []netip.Prefix // from which callbacks are Safaricom's besides the addresses that it publishes
-	Proxies   []netip.Prefix // whose word for where a callback came from is believed (X-Forwarded-For)
+	Dir       string         `reload:"start"` // state: edge.db, keys, lock, admin socket; required
+	HTTP      net.Listener   `reload:"start"` // where callbacks arrive, and sidecars that cannot use UDP; required; TLS is the edge's affair
+	TLS       *tls.Config    `reload:"start"` // with the public certificate; nil, and none of the two below: callbacks come without TLS. Sidecars never do
+	UDP       net.PacketConn `reload:"start"` // where sidecars arrive; required
+	Admin     net.Listener   `reload:"start"` // where the operator arrives; default: a unix socket, admin.sock in Dir, for its owner alone
+	PublicURL string         `reload:"start"` // base of callback addresses; default "http://" or "https://" and the address of HTTP
+	Limits    journal.Limits `reload:"live"`  // for each endpoint; the zero value is the journal's default
+	Source    SourcePolicy   `reload:"live"`  // what to think of callbacks that come from elsewhere than Safaricom; default SourceFlag
+	Ranges    []netip.Prefix `reload:"live"`  // from which callbacks are Safaricom's besides the addresses that it publishes
+	Proxies   []netip.Prefix `reload:"live"`  // whose word for where a callback came from is believed (X-Forwarded-For)
 	// CertificateFile and KeyFile are the public certificate in place of TLS, in PEM; they are read again when they change.
-	CertificateFile, KeyFile string
-	ACME                     *ACME // or the edge gets one by itself
+	CertificateFile, KeyFile string `reload:"start"`
+	ACME                     *ACME  `reload:"start"` // or the edge gets one by itself
 	// ProxyHeader: Proxies begin each connection with a PROXY protocol header, version 1 or 2. Nobody else may.
-	ProxyHeader bool
+	ProxyHeader bool `reload:"live"`
 	// NewIdentity has another authority made where the one that sidecars know is lost: they all have to join anew. If it is there,
 	// nothing happens to it.
-	NewIdentity bool
-	Metrics     net.Listener  // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
-	Version     string        // of Hodi, for Metrics
-	Notify      []notify.Way  // by which a person is told of what somebody should see to; default: nobody is
-	Drain       time.Duration // for requests that are under way when Run is told to end; default 3 s
-	Logger      *slog.Logger  // default: nothing is logged
+	NewIdentity bool          `reload:"start"`
+	Metrics     net.Listener  `reload:"start"` // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
+	Version     string        `reload:"start"` // of Hodi, for Metrics
+	Notify      []notify.Way  `reload:"start"` // by which a person is told of what somebody should see to; default: nobody is
+	Drain       time.Duration `reload:"start"` // for requests that are under way when Run is told to end; default 3 s
+	Logger      *slog.Logger  `reload:"start"` // default: nothing is logged
 }
 
 // Edge is the daemon.
 type Edge struct {
-	config    Config
+	config    Config // what of it only a start changes; the rest is settings'
+	settings  atomic.Pointer[settings]
+	reloading sync.Mutex                     // held to change settings
+	reloaded  atomic.Pointer[reload.Outcome] // nil: never
 	log       *slog.Logger
 	lock      *flock.Flock
 	identity  *identity
 	journal   journal.Journal
 	disk      disk // what the journal is on
 	directory *directory
-	sources   *sources
 	clerk     *clerk
 	keeper    keeper // of the public certificate; nil: it is in config.TLS, or there is none
 	port      *port
@@ -94,6 +98,7 @@ type disk interface {
 	Commit(ctx context.Context) error
 	Lost(endpoint string) int
 	Held(endpoint string) (held, limit int64)
+	SetLimits(journal.Limits)
 }
 
 // Open opens the state in c.Dir, and makes what is missing. Nothing is read or written on the network before Run.
@@ -113,10 +118,12 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 			c.PublicURL = "https://" + c.HTTP.Addr().String()
 		}
 	}
-	e := &Edge{config: c, log: c.Logger, tally: newTally(), outlook: newOutlook()}
-	if e.sources, err = newSources(c.Source, c.Ranges, c.Proxies); err != nil {
+	e := &Edge{config: reload.Merge(c, Config{}), log: c.Logger, tally: newTally(), outlook: newOutlook()}
+	set, err := newSettings(c)
+	if err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err)
 	}
+	e.settings.Store(set)
 	defer func() {
 		if err != nil {
 			e.release()
@@ -150,7 +157,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		public = e.keeper.tls()
 	}
 	e.clerk = newClerk(c.Logger, e.directory.audit.refused)
-	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, delivers: e.delivers, find: e.directory.find, sources: e.sources, clerk: e.clerk, tally: e.tally, log: c.Logger}
+	e.ingress = &ingress{journal: e.journal, probe: e.disk.Probe, delivers: e.delivers, find: e.directory.find, settings: &e.settings, clerk: e.clerk, tally: e.tally, log: c.Logger}
 	e.tunnel = &tunnel.Server{
 		History:   e.journal,
 		Authorize: e.directory.authorize,
@@ -162,7 +169,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 		ResetKey:  &e.identity.reset,
 		Logger:    c.Logger,
 	}
-	e.port = newPort(c.HTTP, public, e.tunnel.WebSocketTLS(), c.ProxyHeader, e.sources, e.clerk, c.Logger)
+	e.port = newPort(c.HTTP, public, e.tunnel.WebSocketTLS(), &e.settings, e.clerk, c.Logger)
 	e.notifier = e.newNotifier()
 	e.admin = e.adminListener() // before anybody hears that this edge is there: who hears it may come at once
 	return e, nil
@@ -170,7 +177,7 @@ func Open(ctx context.Context, c Config) (_ *Edge, err error) {
 
 // Check says what is wrong with c, as far as that can be said without the state and the ports.
 func Check(c Config) error {
-	if _, err := newSources(c.Source, c.Ranges, c.Proxies); err != nil {
+	if _, err := newSettings(c); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
 	return nil

@@ -51,7 +51,7 @@ type ingress struct {
 	probe    func(ctx context.Context) error // whether it can store
 	delivers func() bool                     // to every sidecar that is connected
 	find     func(key string) (place, bool)
-	sources  *sources
+	settings *atomic.Pointer[settings]
 	clerk    *clerk
 	tally    *tally
 	log      *slog.Logger
@@ -80,7 +80,7 @@ func (in *ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (in *ingress) callback(w http.ResponseWriter, r *http.Request, key, ref string) {
 	began := time.Now()
-	remote, source := in.sources.judge(r)
+	remote, source := in.settings.Load().sources.judge(r)
 	to, ok := in.find(key)
 	if !ok {
 		in.tally.lost(source)

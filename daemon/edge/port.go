@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -29,9 +30,8 @@ import (
 type port struct {
 	listener net.Listener
 	plain    bool // callbacks come without TLS
-	proxied  bool // proxies that are trusted begin with a PROXY header
 	tls      *tls.Config
-	sources  *sources
+	settings *atomic.Pointer[settings]
 	crowd    *crowd
 	clerk    *clerk
 	log      *slog.Logger
@@ -65,7 +65,7 @@ var (
 )
 
 // newPort makes the port. public is nil where callbacks come without TLS.
-func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *sources, k *clerk, log *slog.Logger) *port {
+func newPort(l net.Listener, public, tunnel *tls.Config, set *atomic.Pointer[settings], k *clerk, log *slog.Logger) *port {
 	if public != nil {
 		public = public.Clone()
 		public.MinVersion = max(public.MinVersion, tls.VersionTLS12) // TLS 1.0 for lack of a word is not what anybody wants
@@ -88,8 +88,8 @@ func newPort(l net.Listener, public, tunnel *tls.Config, proxied bool, s *source
 		return public, nil
 	}
 	p = &port{
-		listener: l, plain: public == nil, proxied: proxied, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose},
-		sources: s, crowd: newCrowd(s.friendly), clerk: k, log: log, gate: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		listener: l, plain: public == nil, tls: &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: choose},
+		settings: set, crowd: newCrowd(func(a netip.Addr) bool { return set.Load().sources.friendly(a) }), clerk: k, log: log, gate: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		callbacks: newHall(l.Addr()), links: newHall(l.Addr()), fresh: make(map[*guest]bool), empty: make(chan struct{}), ending: make(chan struct{}),
 	}
 	return p
@@ -202,7 +202,7 @@ func (p *port) welcome(g *guest) {
 		delete(p.fresh, g)
 	}()
 	g.SetDeadline(time.Now().Add(readWithin))
-	if p.proxied && !p.introduce(g) {
+	if set := p.settings.Load(); set.config.ProxyHeader && !p.introduce(g, set.sources) {
 		return
 	}
 	var first [1]byte
@@ -240,8 +240,8 @@ func (p *port) welcome(g *guest) {
 
 // introduce hears from a proxy that is trusted for whom it speaks (PROXY protocol, version 1 or 2). Nobody else is asked:
 // what looks like such a header is then a request that is none.
-func (p *port) introduce(g *guest) bool {
-	if at, ok := addressOf(g.RemoteAddr().String()); !ok || !p.sources.trusts(at) {
+func (p *port) introduce(g *guest, s *sources) bool {
+	if at, ok := addressOf(g.RemoteAddr().String()); !ok || !s.trusts(at) {
 		return true
 	}
 	c := proxyproto.NewConn(g.Conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(0)) // g has a deadline

@@ -17,7 +17,7 @@ func (e *Edge) Commits(ctx context.Context) error { return e.disk.Commit(ctx) }
 func (e *Edge) Answers(ctx context.Context) error {
 	before := e.port.accepted.Load()
 	words := "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-	if e.config.ProxyHeader {
+	if e.settings.Load().config.ProxyHeader {
 		words = localProxy + words
 	}
 	if err := systemd.Knock(ctx, e.config.HTTP.Addr(), words); err != nil && e.port.accepted.Load() == before {

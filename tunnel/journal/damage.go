@@ -140,7 +140,7 @@ func (s *SQLite) Held(endpoint string) (held, limit int64) {
 	if h := s.known(endpoint); h != nil {
 		held = h.unacked()
 	}
-	return held, s.limits.MaxBytes
+	return held, s.limits.Load().MaxBytes
 }
 
 // meet tells who owns the journal of damage to its file.

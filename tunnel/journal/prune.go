@@ -89,7 +89,7 @@ func (w *writer) mark(h *history, now time.Time) error {
 		h.marks = slices.DeleteFunc(h.marks, func(m mark) bool { return m.at.After(now) })
 		last = mark{}
 	}
-	if acked <= last.seq || now.Sub(last.at) < w.s.limits.KeepAcked/100 {
+	if acked <= last.seq || now.Sub(last.at) < w.s.limits.Load().KeepAcked/100 {
 		return nil
 	}
 	_, err := w.conn.ExecContext(background, `INSERT OR REPLACE INTO journal_mark (endpoint, at, seq) VALUES (?, ?, ?)`, h.id, now.UnixMilli(), int64(acked))
@@ -113,7 +113,7 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	bound := state.Oldest - 1 // the last to be forgotten
 	past := 0                 // marks that have had their time
 	for _, m := range h.marks {
-		if now.Sub(m.at) < w.s.limits.KeepAcked {
+		if now.Sub(m.at) < w.s.limits.Load().KeepAcked {
 			break
 		}
 		past++
@@ -126,7 +126,7 @@ func (w *writer) prune(h *history, now time.Time) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if keep := w.s.limits.KeepUnacked; now.Sub(h.oldestAt) >= keep {
+	if keep := w.s.limits.Load().KeepUnacked; now.Sub(h.oldestAt) >= keep {
 		old, err := w.older(h, state, now.Add(-keep))
 		if err != nil {
 			return false, err
@@ -209,7 +209,7 @@ func (w *writer) within(h *history, oldest, bound uint64) (uint64, error) {
 // notice tells the log of entries that are going to be forgotten unfetched, and reports whether that was said long enough
 // ago.
 func (w *writer) notice(h *history, state wire.State, now time.Time) (given bool, err error) {
-	keep := w.s.limits.KeepUnacked
+	keep := w.s.limits.Load().KeepUnacked
 	notice := keep / lastNotice
 	old := state.Acked
 	if now.Sub(h.oldestAt) >= keep-notice {

@@ -29,7 +29,7 @@ import (
 //	   ▲                            │
 //	   └───────── committed ────────┴──publish──▶ history ──▶ Next, Entry (new entries)
 type SQLite struct {
-	limits   Limits
+	limits   atomic.Pointer[Limits]
 	log      *slog.Logger
 	read     *sql.DB
 	writer   *writer
@@ -64,7 +64,6 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 		logger = slog.New(slog.DiscardHandler)
 	}
 	s := &SQLite{
-		limits:    limits.withDefaults(),
 		log:       logger,
 		pen:       make(chan struct{}, 1),
 		requests:  make(chan *request, maxWaiting),
@@ -75,6 +74,7 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 		damage:    make(chan struct{}),
 		histories: make(map[string]*history),
 	}
+	s.SetLimits(limits)
 	dsn, err := DataSource(path)
 	if err != nil {
 		return nil, fmt.Errorf("journal: open %s: %w", path, err)
@@ -95,6 +95,12 @@ func OpenSQLite(ctx context.Context, path string, limits Limits, logger *slog.Lo
 	}
 	go s.writer.run()
 	return s, nil
+}
+
+// SetLimits has other limits hold from now on.
+func (s *SQLite) SetLimits(l Limits) {
+	l = l.withDefaults()
+	s.limits.Store(&l)
 }
 
 // DataSource makes the file, for its owner alone, and says how SQLite is to open it. An edge keeps tables of its own in

@@ -383,7 +383,7 @@ func (w *writer) do(r *request, c *staged) error {
 
 // room says whether an endpoint may hold more, and warns while there is still time.
 func (w *writer) room(h *history, unacked, more int64) error {
-	limit := w.s.limits.MaxBytes
+	limit := w.s.limits.Load().MaxBytes
 	switch {
 	case unacked+more > limit:
 		if !h.full {
