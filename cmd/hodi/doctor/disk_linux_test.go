@@ -26,9 +26,9 @@ func TestADiskThatIsReadOnlyOrFullIsNamed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "much"), make([]byte, 48<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.want(s.examine(there), "disk", doctor.Fail, "no space left", "The disk is full")
+	s.finds(there, want("disk", doctor.Fail, "no space left", "The disk is full"))
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Skipf("SKIPPED: no file system may be made read-only here: %v", err)
 	}
-	s.want(s.examine(there), "disk", doctor.Fail, "mounted read-only", "dmesg")
+	s.finds(there, want("disk", doctor.Fail, "mounted read-only", "dmesg"))
 }
