@@ -45,7 +45,7 @@ edge       %s
 good       until %s, once
 
 Whoever has this code first is the shop: carry it where nobody reads along. In
-the shop: hodi join, paste the code, Enter; then hodi sidecar.
+the shop: hodi join, paste the code, Enter.
 To take it back: hodi edge invite --revoke %s
 `, what, made.Callback, made.Edge, made.Expires.Local().Format("2006-01-02 15:04:05"), name)
 	return nil

@@ -20,13 +20,15 @@ func joinCommand() *cli.Command {
 		Name:  "join",
 		Usage: "give this shop's sidecar its identity at an edge, with a join code",
 		Description: "The code is what hodi edge invite SHOP prints on the edge. It is read from standard input (paste it, then Enter), or from " +
-			"--code-file, never from the command line, which others can see. A key is made here and stays here; hodi sidecar then needs no setting about the edge.",
+			"--code-file, never from the command line, which others can see. A key is made here and stays here; hodi sidecar then needs no setting about the edge. " +
+			"Where a package has brought the sidecar's unit, root starts it by this, now and whenever the machine starts.",
 		Flags: []cli.Flag{
 			sidecarData(),
 			&cli.StringFlag{Name: "code-file", Usage: "read the join code from `FILE` (0600), or from the systemd credential of this name"},
 			&cli.StringFlag{Name: "edge", Usage: "reach the edge at `HOST:PORT`, whatever the code says"},
 			&cli.StringFlag{Name: "edge-websocket", Usage: "find the edge at `HOST:PORT` where UDP is blocked, if not there"},
 			&cli.BoolFlag{Name: "replace", Usage: "join although this sidecar has joined an edge: it loses that identity"},
+			&cli.BoolFlag{Name: "no-start", Usage: "do not start the sidecar's unit; root starts it otherwise, where a package has brought it"},
 			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "give up after `TIME`"},
 		},
 		Action: runJoin,
@@ -49,26 +51,50 @@ func runJoin(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(s.Data); err != nil {
-		return fmt.Errorf("join: %w", err)
+	unit := unitOf(s.Data)
+	var start *starter
+	if !c.Bool("no-start") {
+		if start, err = prepareStart(unit, c.App.ErrWriter); err != nil {
+			return err
+		}
 	}
-	joined, err := sidecar.Join(c.Context, sidecar.JoinConfig{
-		Dir: s.Data, Code: code, Edge: c.String("edge"), WebSocket: c.String("edge-websocket"), Replace: c.Bool("replace"), Timeout: c.Duration("timeout"),
-		Proxy: proxyFromEnvironment(), Logger: logger,
-	})
-	if errors.Is(err, sidecar.ErrJoined) {
-		return joinedAlready(err, s.Data)
-	}
+	joined, err := join(c, s.Data, code, logger)
 	if err != nil {
+		if start != nil {
+			start.end()
+		}
 		return err
 	}
 	fmt.Fprintf(c.App.Writer, `joined     %s at %s
 callbacks  %s
 identity   in %s; it renews itself (this one ends %s)
-
-Start the sidecar: hodi sidecar
 `, joined.Endpoint, joined.Edge, joined.Callback, s.Data, joined.Expires.Local().Format(time.DateOnly))
+	switch {
+	case start != nil:
+		if err := start.start(); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.App.Writer, "started    %s, now and whenever this machine starts\n", unit)
+	case unit != "":
+		fmt.Fprintf(c.App.Writer, "\nStart the sidecar: systemctl enable --now %s\n", unit)
+	default:
+		fmt.Fprint(c.App.Writer, "\nStart the sidecar: hodi sidecar\n")
+	}
 	return nil
+}
+
+func join(c *cli.Context, data, code string, logger *slog.Logger) (sidecar.Joined, error) {
+	if err := becomeOwner(data); err != nil {
+		return sidecar.Joined{}, fmt.Errorf("join: %w", err)
+	}
+	joined, err := sidecar.Join(c.Context, sidecar.JoinConfig{
+		Dir: data, Code: code, Edge: c.String("edge"), WebSocket: c.String("edge-websocket"), Replace: c.Bool("replace"), Timeout: c.Duration("timeout"),
+		Proxy: proxyFromEnvironment(), Logger: logger,
+	})
+	if errors.Is(err, sidecar.ErrJoined) {
+		return sidecar.Joined{}, joinedAlready(err, data)
+	}
+	return joined, err
 }
 
 func joinedAlready(err error, data string) error {

@@ -175,9 +175,7 @@ func (m *machine) environment() []string {
 		"HODI_EDGE_LISTEN=" + m.at("443"),
 		"HODI_SIDECAR_DATA=" + filepath.Join(m.root, "var/lib/hodi/sidecar/default"), "HODI_SIDECAR_LISTEN=" + m.at("8787"),
 	}
-	// A binary with the race detector waits for a second before it ends, in case another thread has something to report.
-	set = append(set, "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
-	for _, name := range []string{"GOCOVERDIR", "TMPDIR", "TZ"} {
+	for _, name := range []string{"GOCOVERDIR", "GORACE", "TMPDIR", "TZ"} {
 		if value, ok := os.LookupEnv(name); ok {
 			set = append(set, name+"="+value)
 		}
@@ -548,6 +546,11 @@ func (m *machine) systemctl(verb, unit string, now bool) reply {
 			return reply{unit + " is not active\n", 1}
 		}
 		return m.reload(unit, s)
+	case "cat": // hodi join asks whether there is such a unit
+		if !m.installed {
+			return reply{fmt.Sprintf("No files found for %s.service.\n", unit), 1}
+		}
+		return reply{strings.Join(m.unitFile(unit, "Description"), "\n") + "\n", 0}
 	case "is-active", "status":
 		if !running {
 			return reply{unit + ": inactive\n", 3}

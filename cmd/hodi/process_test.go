@@ -26,6 +26,9 @@ import (
 // TestMain puts a command "hodi" into $PATH that is this test binary, race detector included: the tests below run
 // real processes of it.
 func TestMain(m *testing.M) {
+	// A process with the race detector sleeps for a second before it ends, for other threads may have something to report: with
+	// hundreds of commands that is minutes.
+	os.Setenv("GORACE", "atexit_sleep_ms=10 "+os.Getenv("GORACE"))
 	testscript.Main(m, map[string]func(){"hodi": main, "checkpoint": checkpoint, "pretend": pretend})
 }
 
