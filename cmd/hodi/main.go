@@ -92,7 +92,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", EnvVars: []string{"HODI_LOG_LEVEL"}},
 			&cli.StringFlag{Name: "log-format", Usage: "log as `FORM`: text or json", Value: "text", EnvVars: []string{"HODI_LOG_FORMAT"}},
 		},
-		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), doctorCommand(), paymentsCommand(), reconcileCommand(), callbacksCommand(), forwardCommand(), replayCommand(), tillCommand(), auditCommand(), benchCommand(), completionCommand(), manCommand()},
+		Commands:    []*cli.Command{devCommand(), edgeCommand(), sidecarCommand(), joinCommand(), sandboxCommand(), statusCommand(), doctorCommand(), supportCommand(), paymentsCommand(), reconcileCommand(), callbacksCommand(), forwardCommand(), replayCommand(), tillCommand(), auditCommand(), benchCommand(), completionCommand(), manCommand()},
 		HideHelp:    true, // help and version are run's
 		HideVersion: true,
 		// Errors are worded for the reader and printed once, by main.

@@ -27,7 +27,9 @@ type edgeHealth struct {
 	Settings  *reload.Outcome  `json:"settings,omitempty"` // what came of reading them again, if it was told to
 	Endpoints []endpointHealth `json:"endpoints"`
 
-	Notify []notify.WayState `json:"notify"` // by what ways a person is told
+	Notify     []notify.WayState `json:"notify"` // by what ways a person is told
+	version    string            // of what runs
+	goroutines int
 }
 
 type endpointHealth struct {
@@ -74,6 +76,9 @@ func askEdge(c *cli.Context, h *health) error {
 		Room      *roomState
 		Disk      string
 		Settings  *reload.Outcome
+
+		Version    string
+		Goroutines int
 	}
 	ctx, cancel := context.WithTimeout(c.Context, 10*time.Second)
 	defer cancel()
@@ -88,6 +93,7 @@ func askEdge(c *cli.Context, h *health) error {
 	h.Edge.Running, h.Edge.Disk, h.Edge.Damaged, h.Edge.Mishaps = true, listed.Disk, listed.Damaged, listed.Mishaps
 	h.Edge.Room, h.Edge.Settings = listed.Room, listed.Settings
 	h.settings("edge", listed.Settings)
+	h.Edge.version, h.Edge.goroutines = listed.Version, listed.Goroutines
 	h.room("edge", data, listed.Room)
 	h.mishaps(listed.Mishaps)
 	var tell struct{ Ways []notify.WayState }

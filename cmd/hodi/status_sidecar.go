@@ -37,6 +37,8 @@ type sidecarHealth struct {
 // sidecarStatus is what is shown of a sidecar's own answer.
 type sidecarStatus struct {
 	Settings      *reload.Outcome
+	Version       string
+	Goroutines    int
 	Dev           bool
 	Time, Started time.Time
 	Head          push.Cursor

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -25,7 +26,7 @@ import (
 //	DELETE /endpoints/{name}/invite              revokes it
 //	DELETE /endpoints/{name}/sidecar             revokes the endpoint's sidecar
 //	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "room",
-//	                                             "settings", "disk"}: and what the disk did to the journal in the last seven days (lines of
+//	                                             "settings", "version", "goroutines", "disk"}: and what the disk did to the journal in the last seven days (lines of
 //	                                             the audit), databases that were moved aside, how much room there is, what came of reading the settings again, and why
 //	                                             nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
@@ -130,7 +131,7 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 		adminError(w, err)
 		return
 	}
-	all := map[string]any{"endpoints": list, "mishaps": mishaps, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
+	all := map[string]any{"version": e.config.Version, "goroutines": runtime.NumGoroutine(), "endpoints": list, "mishaps": mishaps, "damaged": salvage.Found(filepath.Join(e.config.Dir, databaseFile))}
 	if o := e.reloaded.Load(); o != nil {
 		all["settings"] = o // what came of reading them again
 	}

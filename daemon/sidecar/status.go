@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/hodihq/hodi/daemon/reload"
@@ -109,6 +110,8 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		return s.internal("count callbacks", err)
 	}
 	status := struct {
+		Version    string           `json:"version,omitempty"`
+		Goroutines int              `json:"goroutines"`
 		Dev        bool             `json:"dev"`
 		Time       push.Time        `json:"time"`
 		Started    push.Time        `json:"started"`
@@ -130,6 +133,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Edge       string           `json:"edge,omitempty"`
 		Sandbox    string           `json:"sandbox,omitempty"`
 	}{
+		Version: s.config.Version, Goroutines: runtime.NumGoroutine(),
 		Dev: s.config.Dev, Time: push.Time{Time: time.Now()}, Started: push.Time{Time: s.started}, Head: s.cursor(s.hub.Head()),
 		Callback: s.callbackBase(), Shortcodes: []shortcode{}, Callbacks: counts, Readers: s.subscribers.count(), Settings: s.reloaded.Load(),
 		Phone: s.config.PhoneURL, Edge: s.config.EdgeURL, Sandbox: s.config.SandboxURL,
