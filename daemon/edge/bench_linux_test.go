@@ -130,3 +130,59 @@ func processorTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
+
+// BenchmarkScrape measures what it costs to be asked by Prometheus, with a thousand endpoints whose sidecars are away and for
+// each of which a callback waits.
+func BenchmarkScrape(b *testing.B) {
+	const endpoints = 1000
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		return l
+	}
+	c := edge.Config{Dir: b.TempDir(), HTTP: listen(), Metrics: listen()}
+	var err error
+	if c.UDP, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+		b.Fatal(err)
+	}
+	e, err := edge.Open(b.Context(), c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- e.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ran; err != nil {
+			b.Error(err)
+		}
+		e.Close()
+	}()
+	for n := range endpoints {
+		registered, err := e.SetEndpoint(b.Context(), fmt.Sprintf("shop-%d", n))
+		if err != nil {
+			b.Fatal(err)
+		}
+		response, err := http.Post(registered.CallbackURL, "application/json", strings.NewReader("{}"))
+		if err != nil || response.StatusCode != http.StatusOK {
+			b.Fatal(response, err)
+		}
+		response.Body.Close()
+	}
+	size, before := int64(0), processorTime(b)
+	for b.Loop() {
+		response, err := http.Get("http://" + c.Metrics.Addr().String() + "/metrics")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if size, err = io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+			b.Fatal(response.Status, err)
+		}
+		response.Body.Close()
+	}
+	b.ReportMetric(float64(size), "bytes")
+	b.ReportMetric(float64((processorTime(b)-before)/time.Microsecond)/float64(b.N), "cpu-us/op")
+}
