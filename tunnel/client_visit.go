@@ -97,7 +97,7 @@ const (
 	ObstacleUnknown      Obstacle = "unknown"      // none of these: the error says what it says
 	ObstacleName         Obstacle = "name"         // the edge's name leads nowhere
 	ObstacleNoWay        Obstacle = "no way"       // this machine is not connected, or knows no way there
-	ObstacleSilent       Obstacle = "silent"       // not a word came back
+	ObstacleSilent       Obstacle = "silent"       // not a word came back, or not all that a handshake needs
 	ObstacleRefused      Obstacle = "refused"      // somebody on the way, or the edge's machine, said that there is nobody
 	ObstacleProxy        Obstacle = "proxy"        // the proxy does not take our name and password
 	ObstacleForeign      Obstacle = "foreign"      // who answers is not our edge
@@ -145,7 +145,8 @@ func ObstacleOf(err error) Obstacle {
 		return ObstacleForeign
 	case errors.Is(err, errRefused), errors.Is(err, syscall.ECONNREFUSED):
 		return ObstacleRefused
-	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, new(*quic.IdleTimeoutError)), errors.As(err, new(*quic.HandshakeTimeoutError)): // some networks let first packets through and no others
 		return ObstacleSilent
 	}
 	return ObstacleUnknown
