@@ -102,7 +102,7 @@ func (i Item) line(w writer) string {
 	case Silent:
 		return fmt.Sprintf("%s: since %s, for %s.%s", i.Subject, w.time(i.Since), span(w.now.Sub(i.Since)), detail)
 	case Suspect:
-		return fmt.Sprintf("%s: %s since %s. They have changed no payment.", i.Subject, some(i.Count, "callback"), w.time(i.Since))
+		return fmt.Sprintf("%s: %s, the first on %s. No payment was changed.", i.Subject, some(i.Count, "callback"), w.time(i.Since))
 	case Certificate, Ended:
 		if !i.Ends.IsZero() {
 			return fmt.Sprintf("%s: on %s.%s", i.whose(), w.time(i.Ends), detail)
