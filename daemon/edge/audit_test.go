@@ -167,8 +167,8 @@ func TestEveryKindOfRefusalAtTheTunnelIsInTheAudit(t *testing.T) {
 	w.link(&tls.Config{RootCAs: w.private(), Certificates: []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}})
 	w.eventually("who has to renew first", func() bool { return w.refusedFor("old", "has to be renewed first") })
 	for want, say := range map[string][]byte{
-		"hello of version": wire.Append(nil, &wire.Hello{Version: wire.Version + 1}),
-		"no hello":         {byte(wire.TypeHello), 0, 0, 3, 0, wire.Version, 3},
+		"the sidecar speaks version 3": wire.Append(nil, &wire.Hello{Version: wire.Version + 1}),
+		"no hello":                     {byte(wire.TypeHello), 0, 0, 3, 0, wire.Version, 3},
 	} {
 		w := start(t, edge.Config{})
 		conn, err := dialTunnel(t, w.http, w.sidecar("duka"))
