@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -32,15 +33,17 @@ func (r *reloader[P]) reload() error {
 	outcome := reload.Outcome{Time: time.Now().UTC().Truncate(time.Millisecond), Later: start}
 	if err != nil {
 		outcome.Error = err.Error()
-		r.log.Error("the settings are not good: nothing has changed, those from before are in use, and a start would fail", "err", err)
-	} else {
-		r.log.Info("the settings were read again, and are in use", "changed", strings.Join(live, ", "))
-		if len(start) > 0 {
-			r.log.Warn("some of them take effect at the next start only", "settings", strings.Join(start, ", "))
-		}
 	}
-	r.tell(outcome)
-	return err
+	r.tell(outcome) // and only then the log, which somebody may wait for
+	if err != nil {
+		r.log.Error("the settings are not good: nothing has changed, those from before are in use, and a start would fail", "err", err)
+		return err
+	}
+	r.log.Info("the settings were read again, and are in use", "changed", cmp.Or(strings.Join(live, ", "), "nothing"))
+	if len(start) > 0 {
+		r.log.Warn("some of them take effect at the next start only", "settings", strings.Join(start, ", "))
+	}
+	return nil
 }
 
 func (r *reloader[P]) take() (live, start []string, err error) {
