@@ -75,3 +75,20 @@ func TestPrometheusSeesAnAppThatDoesNotHandleItsCallbacks(t *testing.T) {
 		}
 	}
 }
+
+func TestPrometheusSeesWhatDarajaAnswersToQuestions(t *testing.T) {
+	at, metrics := watched(t)
+	s := open(t, false, metrics, func(c *sidecar.Config) { c.FirstAsk = time.Millisecond })
+	scrape.Of(t, at).Want(0, "hodi_sidecar_daraja_questions_total", "outcome=in_flight")
+	s.pay("one")
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		p := scrape.Of(t, at)
+		if n, _ := p.Value("hodi_sidecar_daraja_questions_total", "outcome=in_flight"); n > 0 { // "the transaction is being processed"
+			p.Want(0, "hodi_sidecar_daraja_questions_total", "outcome=down")
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no question was counted:\n%s", p.Text)
+		}
+	}
+}
