@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ type Pulse struct {
 	Dir     string                          // on the disk that Commits writes to
 	Commits func(ctx context.Context) error // has the writer store something; an error is an answer: it lives, and cannot store
 	Answers func(ctx context.Context) error // has the daemon's own port answer; an error is none
+	Well    string                          // what the status says when all is well; default: "Serves."
 	Busy    func() bool                     // the writer does something that may take minutes; default: it never does
 }
 
@@ -55,9 +57,10 @@ func (s *Service) Watch(ctx context.Context, p Pulse) {
 	if s.watchdog > 0 {
 		often = min(often, s.watchdog/4)
 	}
+	well := cmp.Or(p.Well, "Serves.")
 	for {
 		w, a, now := writer.now(), port.now(), time.Now()
-		alive, pulse := true, "Serves."
+		alive, pulse := true, well
 		switch {
 		case a.silent(now) || a.err != nil:
 			alive, pulse = false, "Does not answer on its own port."
@@ -80,7 +83,7 @@ func (s *Service) Watch(ctx context.Context, p Pulse) {
 			pulse = fmt.Sprintf("Serves, and cannot store: %v.", w.err)
 		}
 		fit := w.asked && !w.open && w.err == nil && a.asked && !a.open && a.err == nil
-		if !fit && !s.isReady() && pulse == "Serves." {
+		if !fit && !s.isReady() && pulse == well {
 			pulse = "" // not yet
 		}
 		s.found(fit, pulse)

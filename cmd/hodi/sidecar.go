@@ -94,6 +94,15 @@ func runSidecar(c *cli.Context) error {
 	}
 	level.Set(s.level)
 	config, err := s.config(logger)
+	if unit.Supervised() && noWayIn(s, err) {
+		return awaitJoin(c.Context, unit, asked, s, logger, func() (bool, error) {
+			s, err := read()
+			if err == nil {
+				_, err = s.config(logger)
+			}
+			return !noWayIn(s, err), err
+		})
+	}
 	if err != nil {
 		return err
 	}

@@ -298,3 +298,32 @@ func TestAPortThatNoSocketUnitHoldsOutlivesTheProcess(t *testing.T) {
 		t.Error("a port that the settings name no more is still open")
 	}
 }
+
+// Whoever installs the package enables the unit, and joins then, or first.
+func TestASidecarUnderSystemdThatHasNotJoinedWaitsAndSaysWhatIsToBeDone(t *testing.T) {
+	dir, known := t.TempDir(), loopback.Address(t)
+	startDaemon(t, dir, "edge", "--data", "edge", "--listen", known).says("callbacks")
+	m := newManager(t)
+	port, _ := m.hold("127.0.0.1:0", "")
+	d := m.start(dir, "sidecar", "--data", "sidecar")
+	m.hears("STATUS=This sidecar has not joined an edge yet.")
+	if status, answer := call(t, "GET", "http://"+port+"/till/status", nil); status != 503 || !strings.Contains(answer["detail"].(string), "hodi join") {
+		t.Errorf("it answers %d %v", status, answer)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("RELOADING=1")
+
+	joinShop(t, dir, "edge", "duka", "sidecar")
+	d.killed = true // it ends by itself, and systemd is to start another
+	if err := d.cmd.Wait(); err == nil || d.cmd.ProcessState.ExitCode() != 75 {
+		t.Errorf("it ended with %v", err)
+	}
+	m.hears("STOPPING=1")
+	m.start(dir, "sidecar", "--data", "sidecar")
+	m.hears("STATUS=Serves.")
+	if status, _ := call(t, "GET", "http://"+port+"/readyz", nil); status != 200 {
+		t.Errorf("it answers %d", status)
+	}
+}
