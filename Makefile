@@ -8,7 +8,7 @@ FUZZ      ?= 20s
 RACE       = -race -gcflags='modernc.org/...=-race=false'
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 
-.PHONY: all build test lint bench fuzz cross packages packages-test powercut storm chaos chaos-short
+.PHONY: all build test lint bench fuzz cross packages packages-test systemd-test powercut storm chaos chaos-short
 
 all: lint test
 
@@ -50,8 +50,11 @@ fuzz: ## every fuzz target for $(FUZZ)
 packages: ## binaries, .deb and .rpm for amd64, arm64 and arm, with their sums and what they are built of, into dist/
 	systemd/package/build dist
 
-packages-test: ## two builds are the same; the .deb comes and goes in a fresh Debian
-	HODI_PACKAGES=1 $(GO) test -count=1 -timeout 20m -run Package -v ./systemd
+systemd-test: ## the life of the packages under the systemds of two Debians, as long as it takes
+	HODI_PACKAGES=1 HODI_SYSTEMD=1 $(GO) test -count=1 -timeout 30m -run PackagesLive -v ./systemd
+
+packages-test: ## two builds are the same; the packages come, live under systemd, and go in a fresh Debian
+	HODI_PACKAGES=1 $(GO) test -count=1 -timeout 20m -run 'Packages$$' -v ./systemd
 
 cross: ## the platforms of shops (linux) and of developers (macOS, Windows)
 	@for platform in $(PLATFORMS); do \

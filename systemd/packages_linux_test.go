@@ -1,6 +1,7 @@
 package systemd_test
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -30,8 +31,17 @@ func needsPackages(t *testing.T, programs ...string) {
 // built is what the build makes of a commit, in a clone of its own.
 func built(t *testing.T, commit, clone string, environment ...string) string {
 	t.Helper()
+	return builtAs(t, "", commit, clone, environment...)
+}
+
+// builtAs is the same of another version ("": that which the commit is).
+func builtAs(t *testing.T, version, commit, clone string, environment ...string) string {
+	t.Helper()
 	run(t, nil, "git", "clone", "--quiet", "--no-checkout", "..", clone)
 	run(t, nil, "git", "-C", clone, "checkout", "--quiet", "--detach", commit)
+	if version != "" {
+		run(t, nil, "git", "-C", clone, "tag", "v"+version)
+	}
 	dist := filepath.Join(clone, "dist")
 	run(t, append(environment, "ARCHES=amd64"), filepath.Join(clone, "systemd/package/build"), dist)
 	return dist
@@ -63,9 +73,25 @@ func TestPackages(t *testing.T) {
 	})
 	t.Run("the deb comes and goes in a fresh Debian", func(t *testing.T) {
 		t.Parallel()
-		needsPackages(t, "debootstrap", "chroot", "dpkg-deb")
-		testFreshDebian(t, dist)
+		distNewer := builtAs(t, newer, commit, filepath.Join(t.TempDir(), "newer"))
+		testFreshDebian(t, dist, distNewer)
 	})
+}
+
+// What `make systemd-test` has: systemd before and after 253, from which on it knows notify-reload, and a long time without an uplink.
+func TestPackagesLiveUnderSystemd(t *testing.T) {
+	if os.Getenv("HODI_SYSTEMD") == "" {
+		t.Skip("takes minutes: make systemd-test has it; make packages-test has a part of it")
+	}
+	needsPackages(t, "git")
+	commit := head(t)
+	dist := built(t, commit, filepath.Join(t.TempDir(), "a"))
+	distNewer := builtAs(t, newer, commit, filepath.Join(t.TempDir(), "newer"))
+	for _, release := range []string{"bookworm", "trixie"} {
+		t.Run(release, func(t *testing.T) {
+			testLife(t, freshDebian(t, dist, distNewer, release, "systemd-sysv", "rpm"), true)
+		})
+	}
 }
 
 func testTwoBuilds(t *testing.T, commit, one string) {
@@ -99,26 +125,42 @@ func testTwoBuilds(t *testing.T, commit, one string) {
 	}
 }
 
-func testFreshDebian(t *testing.T, dist string) {
+// freshDebian makes a Debian of a release ("": this machine's) in a folder, with a few more packages in it, and ours in its root.
+func freshDebian(t *testing.T, dist, distNewer, release string, more ...string) string {
+	t.Helper()
+	needsPackages(t, "debootstrap", "chroot", "dpkg-deb")
 	if os.Geteuid() != 0 {
 		t.Skip("only root may change its root")
 	}
-	site, release := "http://deb.debian.org/debian", "bookworm"
+	site := "http://deb.debian.org/debian"
 	if out, err := exec.Command("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages").Output(); err == nil {
 		first, _, _ := strings.Cut(string(out), "\n")
 		if s, r, ok := strings.Cut(first, " "); ok { // the mirror that this machine has its packages from
-			site, release = s, r
+			site, release = s, cmp.Or(release, r)
 		}
 	}
 	root := filepath.Join(t.TempDir(), "debian")
-	if out, err := exec.Command("debootstrap", "--variant=minbase", release, root, site).CombinedOutput(); err != nil {
+	arguments := []string{"--variant=minbase", "--include=" + strings.Join(more, ","), cmp.Or(release, "bookworm"), root, site}
+	if len(more) == 0 {
+		arguments = slices.Delete(arguments, 1, 2)
+	}
+	if out, err := exec.Command("debootstrap", arguments...).CombinedOutput(); err != nil {
 		t.Skipf("this machine makes no fresh Debian of %s: %v\n%s", site, err, out)
 	}
-	debs, _ := filepath.Glob(filepath.Join(dist, "*.deb"))
-	if len(debs) != 1 {
-		t.Fatalf("there are %d packages in %s", len(debs), dist)
+	for name, dist := range map[string]string{"hodi": dist, "newer": distNewer} {
+		for _, form := range []string{".deb", ".rpm"} {
+			found, _ := filepath.Glob(filepath.Join(dist, "*"+form))
+			if len(found) != 1 {
+				t.Fatalf("there are %d packages in %s", len(found), dist)
+			}
+			run(t, nil, "cp", found[0], filepath.Join(root, name+form))
+		}
 	}
-	run(t, nil, "cp", debs[0], filepath.Join(root, "hodi.deb"))
+	return root
+}
+
+func testFreshDebian(t *testing.T, dist, distNewer string) {
+	root := freshDebian(t, dist, distNewer, "")
 	in := func(script string) string { return run(t, nil, "chroot", root, "/bin/sh", "-ec", script) }
 	before := files(t, root)
 
@@ -157,6 +199,9 @@ func testFreshDebian(t *testing.T, dist string) {
 	if len(left) > 0 {
 		t.Errorf("a purged package leaves %q", left)
 	}
+
+	in("rm -r /var/lib/hodi; apt-get update -q; DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends systemd-sysv rpm")
+	t.Run("and lives under systemd", func(t *testing.T) { testLife(t, root, false) })
 }
 
 // files are the names of all files below a root, in order.
