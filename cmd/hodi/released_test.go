@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -423,6 +424,14 @@ func TestMakeRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	lengthen(t, filepath.Join(s.dir, "edge"), filepath.Join(s.dir, "sidecar", "identity.json"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "sidecar", "sidecar.db"))
+	if err == nil { // a till that nobody opened for 90 days is let in no more
+		_, err = db.Exec("UPDATE tills SET seen = 4102444800000 WHERE revoked = 0")
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, of := range []string{"edge", "sidecar"} {
 		pack(t, filepath.Join(into, of+".tar.gz"), filepath.Join(s.dir, of))
 		b, err := os.ReadFile(filepath.Join(s.dir, backups[of]))
@@ -440,8 +449,8 @@ func TestMakeRelease(t *testing.T) {
 	}
 }
 
-// lengthen has the edge's authority sign the sidecar's certificate once more, for as long as it lasts itself: that is the one thing in a folder that
-// ends by itself, and a shop that was off for so long has to join anew in any version.
+// lengthen has the edge's authority sign the sidecar's certificate once more, for as long as it lasts itself: with the tills it is all in a folder
+// that ends by itself, and a shop that was off for so long has to join anew in any version.
 func lengthen(t *testing.T, edge, identity string) {
 	t.Helper()
 	block := func(b []byte, err error) []byte {
