@@ -97,7 +97,7 @@ func (v *village) machine(name string) *machine {
 	}
 	m := &machine{village: v, name: name, root: filepath.Join(v.dir, name), units: make(map[string]*service)}
 	v.machines[name] = m
-	for _, dir := range []string{"root", "bin", "etc", "var/lib", "backup"} {
+	for _, dir := range []string{"root", "bin", "etc", "var/lib"} {
 		if err := os.MkdirAll(filepath.Join(m.root, dir), 0o755); err != nil {
 			v.Fatal(err)
 		}
@@ -200,11 +200,14 @@ func (m *machine) here(b block) string {
 	// Nobody is to be asked where that name leads; the certificate is for it all the same.
 	text = public.ReplaceAllStringFunc(text, func(address string) string { return m.at(cmp.Or(public.FindStringSubmatch(address)[1], "443")) })
 	text = copied.ReplaceAllStringFunc(text, func(name string) string {
-		all, _ := filepath.Glob(filepath.Join(m.root, "backup", "hodi-"+copied.FindStringSubmatch(name)[1]+"-*.tar"))
+		all, _ := filepath.Glob(filepath.Join(m.root, "*", "hodi-"+copied.FindStringSubmatch(name)[1]+"-*.tar"))
+		for i := range all {
+			all[i] = filepath.Base(all[i])
+		}
 		if len(all) == 0 {
 			return name
 		}
-		return filepath.Base(slices.Max(all))
+		return slices.Max(all)
 	})
 	return stands.ReplaceAllStringFunc(text, func(word string) string {
 		if values := m.means[word]; len(values) > 0 {
@@ -626,7 +629,7 @@ func (m *machine) reload(unit string, s *service) reply {
 	signalled := false
 	for _, line := range m.unitFile(unit, "ExecReload") {
 		signalled = signalled || strings.Contains(line, "-HUP")
-		cmd := exec.Command("sh", "-c", strings.TrimPrefix(line, "-"))
+		cmd := exec.Command("sh", "-c", strings.TrimLeft(line, "+-"))
 		cmd.Env = append(m.environment(), "CREDENTIALS_DIRECTORY="+m.credentials(unit), fmt.Sprintf("MAINPID=%d", s.cmd.Process.Pid))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return reply{string(out), 1}

@@ -49,7 +49,8 @@ func TestEveryCommandOfTheOperatorsPage(t *testing.T) {
 	usual, before := once(&settled, settledShop), once(&first, firstShop)
 	elsewhere := map[string]func() *village{
 		"Install": before, "First shop in two commands": before, "Settings": before,
-		"Move to another machine":                       func() *village { return settledShop(t) }, // for the old one ends
+		"Move to another machine": func() *village { return settledShop(t) }, // for the old one ends
+		"Being told":              func() *village { return settledShop(t) }, // for its edge would be told of a mail server that is elsewhere
 		"The edge's certificate, sources and endpoints": func() *village { return settledShop(t) }, // for its sidecar is put out
 	}
 	ran := make(map[string]bool)
@@ -121,7 +122,7 @@ func (m *machine) follows(b block) {
 			m.linked() // nobody types in the moment in which a daemon begins
 		}
 		eventually(m.T, "another second than that of the last backup", func() bool {
-			made, err := filepath.Glob(filepath.Join(m.root, "backup", "*"+time.Now().UTC().Format("20060102T150405Z")+"*"))
+			made, err := filepath.Glob(filepath.Join(m.root, "*", "*"+time.Now().UTC().Format("20060102T150405Z")+"*"))
 			return err == nil && len(made) == 0
 		})
 		if strings.Contains(b.text, "hodi status") || strings.Contains(b.text, "hodi doctor") {
@@ -270,7 +271,6 @@ func firstShop(t *testing.T) *village {
 	v.machine("edge").write("root/authority.pem", string(authority.PEM(v.authority.Server)))
 	v.settings = append(v.settings, "HODI_EDGE_DOMAIN="+publicName,
 		"HODI_EDGE_ACME_DIRECTORY="+v.authority.Directory, "HODI_EDGE_ACME_CA_FILE="+filepath.Join(v.dir, "edge/root/authority.pem"))
-	v.machine("shop").secrets()
 	return v
 }
 
@@ -342,7 +342,6 @@ func settledShop(t *testing.T) *village {
 	v.means["STATEMENT"] = []string{"statement"}
 	m.write("root/statement.csv", fmt.Sprintf("Short Code:,174379\r\nReceipt No.,Completion Time,Details,Transaction Status,Paid In,Withdrawn,Reason Type,A/C No.\r\n"+
 		"%s,%s,Pay Bill,Completed,\"1,200.00\",,Pay Bill Online,INV-1\r\n", shop.state(paid)["mpesaReceiptNumber"], at.In(daraja.Nairobi).Format("02-01-2006 15:04:05")))
-	m.write("root/backup.pass", "a long password\n")
 	v.machine(byHand).certificate()
 	return v
 }

@@ -211,6 +211,53 @@ func TestEveryCommandThatAPageNamesIsThere(t *testing.T) {
 	}
 }
 
+var (
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	inPage  = regexp.MustCompile(`\]\(([a-z]*(?:\.md)?)#([^)]+)\)`)
+	notWord = regexp.MustCompile(`[^a-z0-9 _-]`)
+)
+
+// anchor is by what GitHub finds a heading.
+func anchor(heading string) string {
+	return strings.ReplaceAll(notWord.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+}
+
+func TestEveryLinkIntoAPageLeadsToAHeading(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	text, anchors := make(map[string]string), make(map[string][]string)
+	for _, path := range pages {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(path)
+		text[name] = string(b)
+		for _, m := range heading.FindAllStringSubmatch(text[name], -1) {
+			anchors[name] = append(anchors[name], anchor(m[1]))
+		}
+	}
+	for name := range text {
+		for _, m := range inPage.FindAllStringSubmatch(text[name], -1) {
+			to := m[1]
+			if to == "" {
+				to = name
+			}
+			if text[to] != "" && !slices.Contains(anchors[to], m[2]) {
+				t.Errorf("docs/%s: %s#%s leads nowhere", name, to, m[2])
+			}
+		}
+	}
+	contents, _, _ := strings.Cut(text["operate.md"], "\n## ")
+	for _, c := range readPage(t, operators).chapters[1:] {
+		if want := "* [" + c.title + "](#" + anchor(c.title) + ")\n"; !strings.Contains(contents+"\n", want) {
+			t.Errorf("%s: the contents have no line %q", operators, want)
+		}
+	}
+}
+
 // A reply is what comes of a command that the test plays.
 type reply struct {
 	Out  string
