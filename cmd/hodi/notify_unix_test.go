@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -59,19 +60,33 @@ func TestAPersonIsToldOfAForgeryThroughTheWholeHouse(t *testing.T) {
 	if strings.Contains(text(), strings.Repeat("ab", 16)) {
 		t.Errorf("a person was told more than concerns them:\n%s", text())
 	}
-	eventually(t, "it to be kept that a person was told", func() bool {
-		b, _ := os.ReadFile(filepath.Join(dir, "edge", "notify.json"))
-		return strings.Contains(string(b), `"before": 1`) && strings.Contains(string(b), `"after": 1`)
-	})
+	// What is kept: how many forgeries there are of which a person was told or is to be, and that all of it was told.
+	kept := func() (forgeries uint64, told bool) {
+		var file struct {
+			Conditions []struct {
+				Kind  string
+				Count uint64
+			}
+			Last uint64
+			Ways map[string]struct{ After uint64 }
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "edge", "notify.json")); err != nil || json.Unmarshal(b, &file) != nil {
+			return 0, false
+		}
+		for _, c := range file.Conditions {
+			if c.Kind == "suspect" {
+				forgeries = c.Count
+			}
+		}
+		return forgeries, file.Last == file.Ways["command"].After
+	}
+	eventually(t, "it to be kept that a person was told", func() bool { n, told := kept(); return n == 1 && told })
 	edge.kill()
 	before := text()
 	edge = startDaemon(t, dir, args...)
 	edge.says("callbacks")
 	forge() // the day is not over
-	eventually(t, "the sidecar to say that it has not believed another", func() bool {
-		b, _ := os.ReadFile(filepath.Join(dir, "edge", "notify.json"))
-		return strings.Contains(string(b), `"count": 2`)
-	})
+	eventually(t, "the sidecar to say that it has not believed another", func() bool { n, _ := kept(); return n == 2 })
 	test = exec.Command("hodi", "edge", "notify", "test", "--data", "edge")
 	test.Dir = dir
 	if out, err := test.CombinedOutput(); err != nil {
