@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, path string) *sql.Conn {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(path)+"?_pragma=journal_mode(wal)&_pragma=busy_timeout(60000)")
+	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(path)+"?_pragma=journal_mode(wal)&_pragma=busy_timeout(60000)&_pragma=cache_size(16)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestAProgramKilledWithinAStepLeavesTheOldForm(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- child.Wait() }()
 	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if info, err := os.Stat(file + "-wal"); err == nil && info.Size() > 4<<20 {
+		if info, err := os.Stat(file + "-wal"); err == nil && info.Size() > 256<<10 {
 			break
 		}
 		select {
