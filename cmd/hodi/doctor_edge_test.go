@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,23 @@ key-file = "chain.key"
 	}
 	defer socket.Close()
 	p.finds(false, nil, "edge: warn does not run", "TCP port: fail sudo ss -lnpt", "UDP port: fail sudo ss -lnpu", "public TCP: skip", "permissions: fail chmod 600 edge/ca.key")
+}
+
+func TestStatusTellsOfAPublicCertificateThatNobodyRenews(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in   time.Duration
+		soon bool
+	}{{60 * 24 * time.Hour, false}, {3 * 24 * time.Hour, true}} {
+		dir := t.TempDir()
+		ends := time.Now().Add(c.in)
+		publish(t, dir, "localhost", ends)
+		startDaemon(t, dir, "edge", "--data", "edge", "--listen", loopback.Address(t), "--tunnel-listen", loopback.Address(t), "--public-url", "https://localhost", "--certificate-file", "chain.pem", "--key-file", "chain.key").says("sidecars")
+		out, _ := status(t, dir, "--edge-data", "edge", "--listen", loopback.Address(t), "--data", "none")
+		if strings.Contains(out, "public certificate ends on") != c.soon || !strings.Contains(out, "the public one until "+ends.Local().Format(time.DateOnly)) {
+			t.Errorf("with a certificate that ends in %v:\n%s", c.in, out)
+		}
+	}
 }
 
 func TestTheDoctorNamesACertificateThatEnds(t *testing.T) {

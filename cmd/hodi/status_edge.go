@@ -27,6 +27,8 @@ type edgeHealth struct {
 	Settings  *reload.Outcome  `json:"settings,omitempty"` // what came of reading them again, if it was told to
 	Endpoints []endpointHealth `json:"endpoints"`
 
+	CertificateEnds time.Time `json:"certificateEnds,omitzero"` // the public one; zero: a proxy has it, or there is none yet
+
 	Notify     []notify.WayState `json:"notify"` // by what ways a person is told
 	version    string            // of what runs
 	goroutines int
@@ -77,6 +79,8 @@ func askEdge(c *cli.Context, h *health) error {
 		Disk      string
 		Settings  *reload.Outcome
 
+		CertificateEnds time.Time
+
 		Version    string
 		Goroutines int
 	}
@@ -94,6 +98,8 @@ func askEdge(c *cli.Context, h *health) error {
 	h.Edge.Room, h.Edge.Settings = listed.Room, listed.Settings
 	h.settings("edge", listed.Settings)
 	h.Edge.version, h.Edge.goroutines = listed.Version, listed.Goroutines
+	h.Edge.CertificateEnds = listed.CertificateEnds
+	h.public(listed.CertificateEnds, time.Now())
 	h.room("edge", data, listed.Room)
 	h.mishaps(listed.Mishaps)
 	var tell struct{ Ways []notify.WayState }
@@ -137,6 +143,17 @@ func askEdge(c *cli.Context, h *health) error {
 	return nil
 }
 
+// public tells of a certificate for Safaricom that nobody has renewed.
+func (h *health) public(ends, now time.Time) {
+	switch {
+	case ends.IsZero() || ends.Sub(now) > endsSoon:
+	case ends.Before(now):
+		h.wrong("the edge's public certificate ended on %s: Safaricom posts no callbacks to it. Renew it, with both files in their place it is taken within seconds; the edge's log says why ACME did not", ends.Format("2006-01-02"))
+	default:
+		h.wrong("the edge's public certificate ends on %s, and ought to have been renewed by now: past that Safaricom posts no callbacks to it. Its log says why not", ends.Format("2006-01-02"))
+	}
+}
+
 func (p *edgeHealth) write(w io.Writer, now time.Time) {
 	if !p.Running {
 		item(w, "runs", "no")
@@ -146,6 +163,9 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 	item(w, "runs", "on "+p.Data)
 	if text, some := settingsItem(p.Settings); some {
 		item(w, "settings", text)
+	}
+	if !p.CertificateEnds.IsZero() {
+		item(w, "certificate", "the public one until "+p.CertificateEnds.Local().Format("2006-01-02"))
 	}
 	if p.Room != nil {
 		item(w, "disk", p.Room.text())

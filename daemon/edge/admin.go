@@ -135,6 +135,9 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 	if o := e.reloaded.Load(); o != nil {
 		all["settings"] = o // what came of reading them again
 	}
+	if ends := e.certificateEnds(); !ends.IsZero() {
+		all["certificateEnds"] = ends.UTC()
+	}
 	if there, err := room.Of(e.config.Dir); err == nil {
 		all["room"] = shownRoom{there.Free, there.Size, there.Low(), room.Used(filepath.Join(e.config.Dir, databaseFile))}
 	}
