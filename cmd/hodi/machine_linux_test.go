@@ -24,8 +24,8 @@ import (
 // A village is machines that know each other by name, on each of which the commands of a page can be typed as they are
 // written: with a root of its own under a folder, so that /etc/hodi is not this machine's, and ports of its own in the place
 // of 443 and 8787. The binary and the daemons are real. What changes the machine itself (apt, systemctl) is played by the
-// test, which does to real processes what those would: it starts the ExecStart of our units with a notify socket. Where the
-// machine may have a systemd of its own, the same page is typed for real: `make packages-test`.
+// test, which does to real processes what those would: it starts the ExecStart of our units with a notify socket. That systemd
+// and apt themselves take our units and packages is for the tests of package systemd.
 type village struct {
 	*testing.T            // the chapter that is read
 	owner      *testing.T // with which the village ends
