@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 
 	// hodi doctor, apart because it has a vocabulary of its own: what may be wrong with a machine
 	"cmd/hodi/bundle": {}, // what may be sent to anybody: it knows nothing that it could tell
-	"cmd/hodi/doctor": {"tunnel", "tunnel/wire", "daemon/sidecar", "daemon/secret", "daemon/room", "sync/daraja"},
+	"cmd/hodi/doctor": {"tunnel", "tunnel/wire", "tunnel/enrol", "daemon/sidecar", "daemon/secret", "daemon/room", "sync/daraja"},
 
 	"daemon/sidecar/pages":       {}, // the pages that the sidecar embeds
 	"internal/authority":         {}, // for tests: certificates from an authority, for the edge alone and for a whole shop

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
 func statusCommand() *cli.Command {
@@ -43,13 +45,10 @@ func (h *health) wrong(format string, args ...any) {
 	h.Problems = append(h.Problems, fmt.Sprintf(format, args...))
 }
 
-// endsSoon is how long before its end a certificate ought to have been renewed: that is tried for a month.
-const endsSoon = 14 * 24 * time.Hour
-
 // ending tells of a certificate that nobody has renewed.
 func (h *health) ending(whose string, ends, now time.Time) {
 	switch {
-	case ends.IsZero() || ends.Sub(now) > endsSoon:
+	case ends.IsZero() || ends.Sub(now) > enrol.Overdue:
 	case ends.Before(now):
 		h.wrong("the certificate of %s ended on %s: it renews it by itself when it reaches the edge, for 90 days from then; after that, hodi edge invite", whose, ends.Format("2006-01-02"))
 	default:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/notify"
 	"github.com/hodihq/hodi/daemon/reload"
+	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
 // edgeHealth is how the edge on this machine is.
@@ -146,7 +147,7 @@ func askEdge(c *cli.Context, h *health) error {
 // public tells of a certificate for Safaricom that nobody has renewed.
 func (h *health) public(ends, now time.Time) {
 	switch {
-	case ends.IsZero() || ends.Sub(now) > endsSoon:
+	case ends.IsZero() || ends.Sub(now) > enrol.Overdue:
 	case ends.Before(now):
 		h.wrong("the edge's public certificate ended on %s: Safaricom posts no callbacks to it. Renew it, with both files in their place it is taken within seconds; the edge's log says why ACME did not", ends.Format("2006-01-02"))
 	default:

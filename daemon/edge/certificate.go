@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/secret"
+	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
 // keeper has the certificate that the edge shows to the public.
@@ -60,8 +61,8 @@ func openKeeper(c Config) (keeper, error) {
 }
 
 const (
-	lookEvery = 5 * time.Second     // at the files of a certificate
-	sayBefore = 14 * 24 * time.Hour // the end of a certificate that nobody has renewed; every day from then on
+	lookEvery = 5 * time.Second // at the files of a certificate
+	sayEvery  = 24 * time.Hour  // that nobody has renewed it
 )
 
 // fileKeeper has a certificate in two files that somebody else renews. They are read again when they change; connections
@@ -137,7 +138,7 @@ func (k *fileKeeper) look(now time.Time) {
 		k.failed = err.Error()
 		k.log.Warn("the certificate on disk cannot be used: the one in use stays", "err", err)
 	}
-	if end := k.current.Load().Leaf.NotAfter; end.Sub(now) < sayBefore && now.Sub(k.said) >= 24*time.Hour {
+	if end := k.current.Load().Leaf.NotAfter; end.Sub(now) < enrol.Overdue && now.Sub(k.said) >= sayEvery {
 		k.said = now
 		k.log.Warn("the certificate ends: Safaricom's callbacks are lost from then on", "file", k.certificate, "ends", end)
 	}

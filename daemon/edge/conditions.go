@@ -13,6 +13,7 @@ import (
 	"github.com/hodihq/hodi/daemon/notify"
 	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
 // What a person is told of, as package notify has it: a sidecar that is silent, callbacks that one has not believed, a disk
@@ -22,7 +23,6 @@ const (
 	notifyFile = "notify.json"
 
 	silentAfter = 10 * time.Minute // also of the edge's own start: every sidecar has so long to come back
-	goneAfter   = 90 * 24 * time.Hour
 )
 
 // outlook is what has to be remembered to know how long something is so.
@@ -157,7 +157,8 @@ func (o *outlook) doubts(endpoints []Endpoint) (list []notify.Condition) {
 	return list
 }
 
-// certificates is those of sidecars that nobody has renewed. One that was never connected is no shop yet.
+// certificates is those of sidecars that nobody has renewed. One that was never connected is no shop yet; one that may
+// not even be renewed any more is none by now.
 func (o *outlook) certificates(endpoints []Endpoint, now time.Time) (list []notify.Condition) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -165,14 +166,14 @@ func (o *outlook) certificates(endpoints []Endpoint, now time.Time) (list []noti
 		if _, connected := o.good[endpoint.Name]; !connected && endpoint.Revoked.IsZero() || endpoint.Expires.IsZero() {
 			continue
 		}
-		list = append(list, certificate(endpoint.Name, endpoint.Expires, !endpoint.Revoked.IsZero() || now.Sub(endpoint.Expires) > goneAfter, now)...)
+		list = append(list, certificate(endpoint.Name, endpoint.Expires, !endpoint.Revoked.IsZero() || now.Sub(endpoint.Expires) > enrol.Grace, now)...)
 	}
 	return list
 }
 
 // certificate is what there is to say of one. Nobody wants to hear of one that is moot.
 func certificate(of string, ends time.Time, moot bool, now time.Time) []notify.Condition {
-	soon := notify.Condition{Kind: notify.Certificate, Subject: of, Ends: ends, Since: ends.Add(-sayBefore)}
+	soon := notify.Condition{Kind: notify.Certificate, Subject: of, Ends: ends, Since: ends.Add(-enrol.Overdue)}
 	over := notify.Condition{Kind: notify.Ended, Subject: of, Ends: ends, Since: ends}
 	switch {
 	case moot:
@@ -181,7 +182,7 @@ func certificate(of string, ends time.Time, moot bool, now time.Time) []notify.C
 	case !now.Before(ends):
 		soon.Phase = notify.Moot // it is more than that by now
 		return []notify.Condition{soon, over}
-	case ends.Sub(now) <= sayBefore:
+	case ends.Sub(now) <= enrol.Overdue:
 		return []notify.Condition{soon}
 	}
 	return nil

@@ -9,9 +9,11 @@ import (
 // Without its edge a sidecar goes on: it answers from what it has, and says how old that is. And it has the edge's clock to hold its own
 // against, for a machine whose battery is dead begins in another year, with nobody there to see it.
 
+// ClockOff is by how much this machine's clock may differ from the edge's before somebody is told.
+const ClockOff = time.Minute
+
 const (
 	quietFor   = 10 * time.Second // without a link, before it is told: it is dialled anew within one
-	clockOff   = time.Minute      // by which a clock may be wrong before it is told
 	clockLooks = 20 * time.Second
 )
 
@@ -42,7 +44,7 @@ func (s *Sidecar) clockWrong() string {
 
 // wrongBy words how far the edge's clock is ahead.
 func wrongBy(ahead time.Duration) string {
-	if ahead.Abs() < clockOff {
+	if ahead.Abs() < ClockOff {
 		return ""
 	}
 	way := "behind"

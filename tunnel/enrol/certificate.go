@@ -22,6 +22,10 @@ const (
 	Life  = 90 * 24 * time.Hour // of a sidecar's certificate
 	Grace = 90 * 24 * time.Hour // after that, in which it may still be renewed, and nothing else
 	Skew  = 24 * time.Hour      // that clocks may differ by
+
+	// Overdue is how long before its end a certificate ought to have been renewed, so that somebody is told: that is tried for a
+	// month. The edge's public one is held to the same.
+	Overdue = 14 * 24 * time.Hour
 )
 
 // Why a certificate is not taken.

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"time"
+
+	"github.com/hodihq/hodi/daemon/sidecar"
 )
 
-// By how much a clock may differ from the edge's: what is more than a minute the sidecar itself complains of.
+// By how much a clock may differ from the edge's, before sidecar.ClockOff, which the sidecar itself complains of.
 const (
-	clockOff   = time.Minute
 	clockLoose = 5 * time.Second
 	clockSame  = 100 * time.Millisecond // the way there takes as long
 )
@@ -44,7 +45,7 @@ func judgeClock(unknown string, edge time.Time, ahead time.Duration, kept, known
 		f.Found += "; nothing synchronises it"
 	}
 	switch {
-	case ahead.Abs() >= clockOff:
+	case ahead.Abs() >= sidecar.ClockOff:
 		f.Verdict = Fail
 		f.Do = "Days in the books, today at the till, and how long prompts last go by it. Set it, and have it kept right; if that takes too long, or there is no time server, set it by hand."
 		f.Commands = append(setClock[:len(setClock):len(setClock)], fmt.Sprintf("sudo date -u -s '%s'", edge.UTC().Format("2006-01-02 15:04:05")))

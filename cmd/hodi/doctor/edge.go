@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/tunnel"
+	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/wire"
 )
 
@@ -339,7 +340,7 @@ func judgeCertificate(f Finding, chain []*x509.Certificate, host string, now tim
 	case err != nil:
 		f.Found = "no authority that this machine knows has signed it, so Safaricom may refuse to post"
 		return refused(f, "Use one that the public trusts (acme = true), and put the whole chain into certificate-file (fullchain.pem, not cert.pem).")
-	case left < 14*24*time.Hour:
+	case left < enrol.Overdue:
 		f.Verdict, f.Found = Warn, "it ends on "+ends+", and nobody has renewed it"
 		f.Do, f.Commands = "Renew it, or see why it was not renewed.", renew
 		return f

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/sidecar"
+	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
 // Sidecar is what is known of the one on this machine. All but Dir may be missing.
@@ -126,7 +127,7 @@ func (s Sidecar) network(ctx context.Context, say func(Finding)) {
 		f.Found = fmt.Sprintf("%s; the setting edge says that the edge is at %s now; its certificate ends %s", passport.Endpoint, s.Edge, passport.Ends.UTC().Format(time.DateOnly))
 	}
 	f.Figures = map[string]float64{"certificateDays": left.Hours() / 24}
-	if left < 14*24*time.Hour {
+	if left < enrol.Overdue {
 		f.Verdict = Warn
 		f.Do = "It ought to have been renewed by now: that happens by itself while the sidecar runs and reaches the edge. See that both is so, below."
 	}
