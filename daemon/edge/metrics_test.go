@@ -111,9 +111,7 @@ func TestPrometheusSeesASidecarThatIsConnectedAndCommitsNothing(t *testing.T) {
 	}
 
 	s.stuck.Store(true)
-	head := func() uint64 { return w.head("duka") }
-	before := head()
-	w.eventually("a canary waits", func() bool { return head() > before })
+	w.eventually("a canary waits", func() bool { head, acked := w.reached("duka"); return head > acked }) // it may have been stored before
 	w.wantPost(w.callback, "behind the canary", 200)
 	w.eventually("nothing was committed for long", func() bool {
 		p := look()
@@ -146,23 +144,23 @@ func TestPrometheusSeesASidecarThatIsConnectedAndCommitsNothing(t *testing.T) {
 	}
 }
 
-// head is the newest number of an endpoint.
-func (w *world) head(endpoint string) uint64 {
+// reached is the newest number of an endpoint, and the last that its sidecar has acknowledged.
+func (w *world) reached(endpoint string) (head, acked uint64) {
 	w.Helper()
 	var list struct {
 		Endpoints []struct {
-			Name string
-			Head uint64
+			Name        string
+			Head, Acked uint64
 		}
 	}
 	w.admin(http.MethodGet, "/endpoints", "", http.StatusOK, &list)
 	for _, e := range list.Endpoints {
 		if e.Name == endpoint {
-			return e.Head
+			return e.Head, e.Acked
 		}
 	}
 	w.Fatalf("there is no endpoint %s", endpoint)
-	return 0
+	return 0, 0
 }
 
 func TestPrometheusSeesWhenThePublicCertificateEnds(t *testing.T) {
