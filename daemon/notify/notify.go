@@ -48,6 +48,7 @@ type Notifier struct {
 // The clocks.
 const (
 	lookEvery = 15 * time.Second
+	lookLeast = time.Second / 2  // between two looks: whoever posts forgeries wakes us as often, and a look asks the disk
 	fewAtOnce = 4                // messages; after them one every
 	seldom    = 10 * time.Minute // whatever happens: what comes meanwhile is in it
 )
@@ -133,9 +134,16 @@ func (n *Notifier) Run(ctx context.Context) {
 		if len(names) > 0 {
 			n.look(ctx)
 		}
+		looked := time.Now()
 		select {
 		case <-tick.C:
 		case <-n.wake:
+			rest := time.NewTimer(time.Until(looked.Add(lookLeast)))
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
+			}
+			rest.Stop()
 		case <-ctx.Done():
 		}
 	}

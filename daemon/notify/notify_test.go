@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,6 +354,37 @@ func TestHoweverMuchHappensMessagesAreFew(t *testing.T) {
 				t.Errorf("%s was told of %d times", shop, n)
 			}
 		}
+	})
+}
+
+func TestHoweverOftenItIsWokenTheDiskIsNotAskedEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks atomic.Int64
+		n := notify.New(notify.Config{Ways: []notify.Way{&post{name: "post"}}, Look: func(context.Context) []notify.Condition { looks.Add(1); return nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { n.Run(ctx); close(done) }()
+		for range 10_000 { // ten seconds of forgeries
+			n.Wake()
+			time.Sleep(time.Millisecond)
+		}
+		if got := looks.Load(); got < 10 || got > 30 {
+			t.Errorf("in ten seconds it looked %d times", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestAFileThatIsAheadOfItsMessagesKeepsNobodyFromBeingTold(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		b.stop()
+		if err := os.WriteFile(b.file, []byte(`{"conditions": [], "last": 3, "messages": [], "ways": {"post": {"after": 4000}}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		b.silent("duka")
+		b.want(2*time.Minute, "duka is silent")
 	})
 }
 

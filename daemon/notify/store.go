@@ -43,6 +43,7 @@ func (n *Notifier) load() {
 	n.book.Records = slices.DeleteFunc(n.book.Records, func(r *record) bool { return r == nil })
 	for name, l := range s.Lanes {
 		if l != nil {
+			l.After = min(l.After, n.mail.Last) // or no message would come behind it for as long
 			n.lane[name] = l
 		}
 	}
