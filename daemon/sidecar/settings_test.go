@@ -200,3 +200,28 @@ func TestDarajaIsAskedAboutPaymentsToANewShortcode(t *testing.T) {
 		}
 	})
 }
+
+func TestAShortcodeThatASlipOfThePenTookOutHasItsPaymentsAskedAboutWhenItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, kiosk)
+		s.want(s.do("POST", "/sessions/order-1/initiate", request(phone, 100, `,"shortcode":"kiosk"`)), 200, "")
+		s.mustReload(func(c *sidecar.Config) {
+			c.Shortcodes = append([]daraja.Shortcode(nil), c.Shortcodes...)
+			c.Shortcodes[0].Name = "kisok"
+		})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if asked := s.daraja.asked("600000"); asked != 0 {
+			t.Fatalf("Daraja was asked %d times about a shortcode that there is not", asked)
+		}
+		s.mustReload(func(c *sidecar.Config) {
+			c.Shortcodes = append([]daraja.Shortcode(nil), c.Shortcodes...)
+			c.Shortcodes[0].Name = "kiosk"
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if asked := s.daraja.asked("600000"); asked == 0 {
+			t.Error("nobody asks about the payment any more, although its shortcode is back")
+		}
+	})
+}

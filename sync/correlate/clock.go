@@ -156,6 +156,37 @@ func (t *Table) Unaskable(ctx context.Context, paymentID string) error {
 	return err
 }
 
+// Askable has payments asked about again of whose shortcodes Unaskable was told: those are in the configuration once more, from
+// which a slip of the pen had taken them. What is older than two days stays as it is.
+func (t *Table) Askable(ctx context.Context, shortcodes []string) error {
+	in := ""
+	args := []any{time.Now().Add(-askFor).UnixMilli()}
+	for i, name := range shortcodes {
+		in += fmt.Sprintf("%s?%d", map[bool]string{true: ", "}[i > 0], i+2)
+		args = append(args, name)
+	}
+	given, err := t.list(ctx, "SELECT "+paymentAll+" FROM payments WHERE created > ?1 AND ask_at = 0 AND checkout <> '' AND (status IN ('PENDING', 'UNKNOWN') OR status = 'FAILED' AND doubt <> '') AND shortcode IN ("+in+")", args...)
+	if err != nil {
+		return fmt.Errorf("correlate: askable: %w", err)
+	}
+	for _, one := range given {
+		if _, err := t.change(ctx, "askable", one.ID, func(x *tx, p *Payment) (*Payment, error) {
+			if p.Asking() || !p.open() || x.now.Sub(p.Created) >= askFor {
+				return p, nil
+			}
+			q := *p
+			q.askAt, x.wake = soonest(q, x.now), true
+			if q.Asking() && (q.Status == push.Unknown || q.Doubt != "") { // who was told that nobody checks
+				x.emit(&q, push.PaymentUpdate, "")
+			}
+			return x.put(q), nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // askAgain notes when Daraja is asked next about a payment; zero: never. Then subscribers are told, who were promised
 // that we check.
 func (x *tx) askAgain(p Payment, at time.Time) *Payment {

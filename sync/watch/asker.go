@@ -73,7 +73,15 @@ func (a *asker) run(ctx, work context.Context) {
 		}
 		wait(ctx, time.Now().Add(diskRetry), nil)
 	}
+	gone := a.among.Shortcodes != nil && !a.among.Others // what was given up when a shortcode was not configured is to be taken up
 	for ctx.Err() == nil {
+		if gone {
+			if err := a.table.Askable(ctx, a.among.Shortcodes); err == nil {
+				gone = false
+			} else if ctx.Err() == nil {
+				a.log.Error("payments to a shortcode that is configured again cannot be looked for", "err", err)
+			}
+		}
 		if free := a.free(); time.Now().Before(free) {
 			wait(ctx, free, nil)
 			continue
