@@ -25,10 +25,11 @@ import (
 //	                                             "code", "expires", "edge", "callback", "new"}; the code is told once
 //	DELETE /endpoints/{name}/invite              revokes it
 //	DELETE /endpoints/{name}/sidecar             revokes the endpoint's sidecar
-//	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "room",
-//	                                             "settings", "version", "goroutines", "disk"}: and what the disk did to the journal in the last seven days (lines of
-//	                                             the audit), databases that were moved aside, how much room there is, what came of reading the settings again, and why
-//	                                             nothing can be stored, if so
+//	GET    /endpoints                            {"endpoints": [...], "mishaps": [...], "damaged": [...], "room", "settings",
+//	                                             "certificateEnds", "version", "goroutines", "disk"}: and what the
+//	                                             disk did to the journal in the last seven days (lines of the audit), databases
+//	                                             that were moved aside, how much room there is, what came of reading the
+//	                                             settings again, the public certificate's end, and why nothing can be stored, if so
 //	POST   /endpoints/{name}/keys {"name"?}      adds a key
 //	DELETE /endpoints/{name}/keys/{key-name}     retires one
 //	GET    /links                                {"links": [...]}
