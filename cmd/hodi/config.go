@@ -60,17 +60,17 @@ type edgeSettings struct {
 	Metrics         string `toml:"metrics" reload:"start"`
 	MetricsInsecure bool   `toml:"metrics-insecure" reload:"start"`
 
-	NotifyEmail             []string `toml:"notify-email" reload:"start"`
-	NotifyEmailFrom         string   `toml:"notify-email-from" reload:"start"`
-	NotifySMTP              string   `toml:"notify-smtp" reload:"start"`
-	NotifySMTPTLS           string   `toml:"notify-smtp-tls" reload:"start"`
-	NotifySMTPUser          string   `toml:"notify-smtp-user" reload:"start"`
-	NotifySMTPPasswordFile  string   `toml:"notify-smtp-password-file" reload:"start"`
-	NotifySMTPCAFile        string   `toml:"notify-smtp-ca-file" reload:"start"`
-	NotifyWebhook           string   `toml:"notify-webhook" reload:"start"`
-	NotifyWebhookFile       string   `toml:"notify-webhook-file" reload:"start"`
-	NotifyWebhookSecretFile string   `toml:"notify-webhook-secret-file" reload:"start"`
-	NotifyCommand           []string `toml:"notify-command" reload:"start"` // a program and its arguments
+	NotifyEmail             []string `toml:"notify-email" reload:"live"`
+	NotifyEmailFrom         string   `toml:"notify-email-from" reload:"live"`
+	NotifySMTP              string   `toml:"notify-smtp" reload:"live"`
+	NotifySMTPTLS           string   `toml:"notify-smtp-tls" reload:"live"`
+	NotifySMTPUser          string   `toml:"notify-smtp-user" reload:"live"`
+	NotifySMTPPasswordFile  string   `toml:"notify-smtp-password-file" reload:"live"`
+	NotifySMTPCAFile        string   `toml:"notify-smtp-ca-file" reload:"live"`
+	NotifyWebhook           string   `toml:"notify-webhook" reload:"live"`
+	NotifyWebhookFile       string   `toml:"notify-webhook-file" reload:"live"`
+	NotifyWebhookSecretFile string   `toml:"notify-webhook-secret-file" reload:"live"`
+	NotifyCommand           []string `toml:"notify-command" reload:"live"` // a program and its arguments
 
 	LogLevel string `toml:"log-level" reload:"live"`
 }

@@ -50,12 +50,9 @@ func (e *Edge) newNotifier() *notify.Notifier {
 		name = u.Host
 	}
 	return notify.New(notify.Config{
-		Look: e.conditions, Ways: e.config.Notify, File: filepath.Join(e.config.Dir, notifyFile), Edge: name, Logger: e.log,
+		Look: e.conditions, Ways: e.settings.Load().config.Notify, File: filepath.Join(e.config.Dir, notifyFile), Edge: name, Logger: e.log,
 	})
 }
-
-// SetNotify changes the ways by which a person is told.
-func (e *Edge) SetNotify(ways ...notify.Way) { e.notifier.Set(ways...) }
 
 // doubted takes down what a sidecar has said that it does not believe.
 func (e *Edge) doubted(endpoint string, count uint64) {

@@ -193,6 +193,23 @@ func TestAPersonIsToldOfCallbacksThatASidecarHasNotBelieved(t *testing.T) {
 	}
 }
 
+func TestTheWaysByWhichAPersonIsToldChangeWhileTheEdgeRuns(t *testing.T) {
+	w := start(t, edge.Config{})
+	for _, want := range []int{1, 0, 1} {
+		var c edge.Config
+		if want > 0 {
+			c.Notify = []notify.Way{make(told, 16)}
+		}
+		if err := w.Reload(c); err != nil {
+			t.Fatal(err)
+		}
+		var list struct{ Ways []notify.WayState }
+		if w.admin(http.MethodGet, "/notify", "", 200, &list); len(list.Ways) != want {
+			t.Errorf("there are %d ways, and were to be %d", len(list.Ways), want)
+		}
+	}
+}
+
 func TestAPersonIsToldOfThePublicCertificate(t *testing.T) {
 	hears, dir := make(told), t.TempDir()
 	ending := newPair(t, 1, time.Now().Add(13*24*time.Hour))

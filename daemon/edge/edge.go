@@ -62,7 +62,7 @@ type Config struct {
 	NewIdentity bool          `reload:"start"`
 	Metrics     net.Listener  `reload:"start"` // where Prometheus asks (GET /metrics), and nobody is asked for a key; default: nowhere
 	Version     string        `reload:"start"` // of Hodi, for Metrics
-	Notify      []notify.Way  `reload:"start"` // by which a person is told of what somebody should see to; default: nobody is
+	Notify      []notify.Way  `reload:"live"`  // by which a person is told of what somebody should see to; default: nobody is
 	Drain       time.Duration `reload:"start"` // for requests that are under way when Run is told to end; default 3 s
 	Logger      *slog.Logger  `reload:"start"` // default: nothing is logged
 }

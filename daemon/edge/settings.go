@@ -29,6 +29,7 @@ func (e *Edge) Reload(c Config) error {
 		return fmt.Errorf("edge: reload: %w", err)
 	}
 	e.disk.SetLimits(set.config.Limits)
+	e.notifier.Set(set.config.Notify...)
 	e.settings.Store(set)
 	return nil
 }
