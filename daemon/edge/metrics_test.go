@@ -39,7 +39,10 @@ func TestPrometheusSeesWhatBecomesOfCallbacks(t *testing.T) {
 	w.wantPost(w.callback, `{"PhoneNumber": 254708374149, "CheckoutRequestID": "ws_CO_191220191020363925"}`, 200)
 	w.wantPost(w.callback+"/0123456789abcdef", strings.Repeat("x", 2<<10), 200)
 	w.wantPost(w.callback, strings.Repeat("x", 2<<10), 503)
-	w.wantPost(w.callback, strings.Repeat("x", 257<<10), 413)
+	// Only announced: a client that still writes when the edge has answered and closed may hear of that instead.
+	if answer := w.raw("POST " + path(w.callback) + " HTTP/1.1\r\nHost: x\r\nContent-Length: 262145\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 413 ") {
+		t.Errorf("too much is answered %q", answer)
+	}
 	w.wantPost("http://"+w.http+"/c/00000000000000000000000000000000", "{}", 404)
 
 	p = scrape.Of(t, l.Addr().String())
