@@ -88,7 +88,7 @@ func Up(ctx context.Context, conn *sql.Conn, path string, log *slog.Logger, owne
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	version, due, err := read(ctx, conn, path, owners)
+	_, due, err := read(ctx, conn, path, owners)
 	if err != nil || !due {
 		return err
 	}
@@ -102,7 +102,8 @@ func Up(ctx context.Context, conn *sql.Conn, path string, log *slog.Logger, owne
 			err = errors.Join(err, undone)
 		}
 	}()
-	if version, due, err = read(ctx, conn, path, owners); err != nil {
+	version, _, err := read(ctx, conn, path, owners)
+	if err != nil {
 		return err
 	}
 	for _, t := range owners {
