@@ -14,6 +14,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/notify"
 	"github.com/hodihq/hodi/daemon/reload"
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/tunnel/enrol"
 )
 
@@ -22,7 +23,7 @@ type edgeHealth struct {
 	Data      string           `json:"data"`
 	Running   bool             `json:"running"`
 	Disk      string           `json:"disk,omitempty"` // why nothing can be stored
-	Room      *roomState       `json:"room,omitempty"`
+	Room      *room.State      `json:"room,omitempty"`
 	Damaged   []string         `json:"damaged,omitempty"`  // databases that were moved aside
 	Mishaps   []mishap         `json:"mishaps,omitempty"`  // what the disk did to the journal in the last week
 	Settings  *reload.Outcome  `json:"settings,omitempty"` // what came of reading them again, if it was told to
@@ -76,7 +77,7 @@ func askEdge(c *cli.Context, h *health) error {
 		Endpoints []endpoint
 		Mishaps   []mishap
 		Damaged   []string
-		Room      *roomState
+		Room      *room.State
 		Disk      string
 		Settings  *reload.Outcome
 
@@ -169,7 +170,7 @@ func (p *edgeHealth) write(w io.Writer, now time.Time) {
 		item(w, "certificate", "the public one until "+p.CertificateEnds.Local().Format("2006-01-02"))
 	}
 	if p.Room != nil {
-		item(w, "disk", p.Room.text())
+		item(w, "disk", roomText(p.Room))
 	}
 	if len(p.Notify) > 0 {
 		item(w, "tells", tellsBy(p.Notify, now))

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/hodihq/hodi/daemon/room"
 )
 
 // What is under way: how old the oldest callback is that waits at each of the three places between Safaricom and the app,
@@ -79,20 +81,13 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%.0f kB", float64(n)/1e3)
 }
 
-// roomState is how full the disk is that a daemon keeps its state on.
-type roomState struct {
-	Free     int64 `json:"free"`
-	Size     int64 `json:"size"`
-	Low      bool  `json:"low"`
-	Database int64 `json:"database"`
-}
-
-func (r *roomState) text() string {
+// roomText is how full the disk is that a daemon keeps its state on.
+func roomText(r *room.State) string {
 	return fmt.Sprintf("%s of %s free; the database has %s", bytesText(r.Free), bytesText(r.Size), bytesText(r.Database))
 }
 
 // room tells of a disk that is almost full.
-func (h *health) room(of, data string, r *roomState) {
+func (h *health) room(of, data string, r *room.State) {
 	if r != nil && r.Low {
 		h.wrong("the disk that the %s keeps its state on (%s) has %s left of %s: make room, or callbacks can soon not be stored", of, data, bytesText(r.Free), bytesText(r.Size))
 	}

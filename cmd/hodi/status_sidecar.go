@@ -20,6 +20,7 @@ import (
 
 	"github.com/hodihq/hodi/daemon/console"
 	"github.com/hodihq/hodi/daemon/reload"
+	"github.com/hodihq/hodi/daemon/room"
 	"github.com/hodihq/hodi/daemon/salvage"
 	"github.com/hodihq/hodi/sync/push"
 )
@@ -43,7 +44,7 @@ type sidecarStatus struct {
 	Time, Started time.Time
 	Head          push.Cursor
 	Disk          string
-	Room          *roomState
+	Room          *room.State
 	Callbacks     map[string]int64
 	Held          *struct {
 		Callbacks uint64
@@ -261,7 +262,7 @@ func (p *sidecarHealth) write(w io.Writer, now time.Time) {
 	}
 	writeAsking(w, is.Asking)
 	if is.Room != nil {
-		item(w, "disk", is.Room.text())
+		item(w, "disk", roomText(is.Room))
 	}
 	if text, some := settingsItem(is.Settings); some {
 		item(w, "settings", text)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/hodihq/hodi/daemon/room"
 )
 
 // status runs hodi status, and returns what it prints and whether it ends with 0.
@@ -183,11 +185,11 @@ func TestStatusSaysWhatTheLinkHasCostSinceWhen(t *testing.T) {
 func TestStatusIsNotWellOnADiskThatIsAlmostFull(t *testing.T) {
 	h := new(health)
 	h.room("edge", "/var/lib/hodi/edge", nil)
-	h.room("edge", "/var/lib/hodi/edge", &roomState{Free: 40 << 30, Size: 250 << 30})
+	h.room("edge", "/var/lib/hodi/edge", &room.State{Free: 40 << 30, Size: 250 << 30})
 	if len(h.Problems) != 0 {
 		t.Errorf("%q", h.Problems)
 	}
-	h.room("sidecar", "/var/lib/hodi/sidecar/default", &roomState{Free: 100 << 20, Size: 250 << 30, Low: true})
+	h.room("sidecar", "/var/lib/hodi/sidecar/default", &room.State{Free: 100 << 20, Size: 250 << 30, Low: true})
 	if len(h.Problems) != 1 || !strings.Contains(h.Problems[0], "100.0 MiB left of 250.0 GiB") {
 		t.Errorf("%q", h.Problems)
 	}

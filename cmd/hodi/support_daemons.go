@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hodihq/hodi/cmd/hodi/bundle"
+	"github.com/hodihq/hodi/daemon/room"
 )
 
 // What a support bundle tells of the two daemons. Endpoints, shortcodes and tills have no names here, but their place in a list.
@@ -27,7 +28,7 @@ type sidecarFacts struct {
 	Time, Started time.Time `json:",omitzero"`
 	Goroutines    int
 	CannotStore   []bundle.Word `json:",omitempty"`
-	Room          *roomState    `json:",omitempty"`
+	Room          *room.State   `json:",omitempty"`
 	Damaged       int           // databases that were moved aside
 	Callbacks     []countFacts  `json:",omitempty"`
 	HeldCallbacks uint64
@@ -121,7 +122,7 @@ type edgeFacts struct {
 	Goroutines int
 
 	CannotStore []bundle.Word `json:",omitempty"`
-	Room        *roomState    `json:",omitempty"`
+	Room        *room.State   `json:",omitempty"`
 	Damaged     int
 	Mishaps     []mishapFacts   `json:",omitempty"`
 	Endpoints   []endpointFacts `json:",omitempty"`

@@ -104,14 +104,6 @@ type shownEndpoint struct {
 	Undelivered time.Time `json:"oldestUndelivered,omitzero"` // when the oldest came that the sidecar has not acknowledged
 }
 
-// shownRoom is the disk that the journal is on, in bytes.
-type shownRoom struct {
-	Free     int64 `json:"free"`
-	Size     int64 `json:"size"`
-	Low      bool  `json:"low"` // so little is free that somebody should see to it
-	Database int64 `json:"database"`
-}
-
 // delivers reports whether callbacks are known to get through to every sidecar that is connected.
 func (e *Edge) delivers() bool {
 	now := time.Now()
@@ -139,8 +131,8 @@ func (e *Edge) adminEndpoints(w http.ResponseWriter, r *http.Request) {
 	if ends := e.certificateEnds(); !ends.IsZero() {
 		all["certificateEnds"] = ends.UTC()
 	}
-	if there, err := room.Of(e.config.Dir); err == nil {
-		all["room"] = shownRoom{there.Free, there.Size, there.Low(), room.Used(filepath.Join(e.config.Dir, databaseFile))}
+	if there, err := room.StateOf(filepath.Join(e.config.Dir, databaseFile)); err == nil {
+		all["room"] = there
 	}
 	if err := e.ingress.stores(r.Context()); err != nil {
 		all["disk"] = err.Error()

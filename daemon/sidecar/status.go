@@ -120,7 +120,7 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 		Callback   string           `json:"callback,omitempty"` // the base of callback addresses
 		Shortcodes []shortcode      `json:"shortcodes"`
 		Disk       string           `json:"disk,omitempty"` // why nothing can be stored
-		Room       *roomView        `json:"room,omitempty"` // absent: this system does not say
+		Room       *room.State      `json:"room,omitempty"` // absent: this system does not say
 		Callbacks  map[string]int64 `json:"callbacks"`
 		Held       *heldView        `json:"held,omitempty"`    // of them; absent: none
 		Gaps       []gapView        `json:"gaps"`              // callbacks that the edge took and cannot deliver any more, the newest last
@@ -141,7 +141,9 @@ func (s *Sidecar) getStatus(w http.ResponseWriter, r *http.Request) *problem {
 	if err := s.stores(r.Context()); err != nil {
 		status.Disk = err.Error()
 	}
-	status.Room = s.room()
+	if there, err := room.StateOf(filepath.Join(s.config.Dir, databaseFile)); err == nil {
+		status.Room = &there
+	}
 	if status.Held, err = s.held(r.Context()); err != nil {
 		return s.internal("count callbacks that are held", err)
 	}
@@ -226,22 +228,6 @@ func (s *Sidecar) held(ctx context.Context) (*heldView, error) {
 		return nil, err
 	}
 	return &heldView{n, push.Time{Time: oldest}}, nil
-}
-
-// roomView is the disk that the database is on, in bytes.
-type roomView struct {
-	Free     int64 `json:"free"`
-	Size     int64 `json:"size"`
-	Low      bool  `json:"low"` // so little is free that somebody should see to it
-	Database int64 `json:"database"`
-}
-
-func (s *Sidecar) room() *roomView {
-	there, err := room.Of(s.config.Dir)
-	if err != nil {
-		return nil
-	}
-	return &roomView{there.Free, there.Size, there.Low(), room.Used(filepath.Join(s.config.Dir, databaseFile))}
 }
 
 // A gapView is callbacks that never came.
