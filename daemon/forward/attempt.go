@@ -152,7 +152,7 @@ func (f *Forwarder) later(o *outcome, why string) {
 
 // end is until when a callback is tried that was first tried at a time. While nothing was sent its time did not go by.
 func (f *Forwarder) end(first time.Time) time.Time {
-	if resumed := time.UnixMilli(f.resumed.Load()); resumed.After(first) {
+	if resumed := time.UnixMilli(max(f.resumed.Load(), f.again.Load())); resumed.After(first) {
 		first = resumed
 	}
 	return first.Add(f.config.GiveUpAfter)

@@ -64,6 +64,7 @@ type Forwarder struct {
 	handled atomic.Int64  // when the app last took one, in Unix milliseconds
 	status  atomic.Int64  // and its last answer; 0: none
 	resumed atomic.Int64  // when forwarding was last resumed, in Unix milliseconds
+	again   atomic.Int64  // since when there is somewhere to send to again; 0: there always was
 }
 
 // aim is where callbacks go now. An attempt that is under way goes on with what it began with.
@@ -115,9 +116,14 @@ func New(c Config) (*Forwarder, error) {
 }
 
 // Set has callbacks go by URL, Secrets and AtOnce of c from now on; what is with the app goes on. At another URL those that wait
-// are tried at once. With none they wait until there is one. Secrets must be good: see CheckSecret.
+// are tried at once. With none they wait until there is one, and their time does not go by. Not for two at a time. Secrets must be good: see CheckSecret.
 func (f *Forwarder) Set(c Config) {
-	if before := f.aim.Swap(aimOf(c)); before.url != c.URL {
+	before := f.aim.Load()
+	if before.url == "" && c.URL != "" { // as after a pause: see end
+		f.again.Store(time.Now().UnixMilli())
+	}
+	f.aim.Store(aimOf(c))
+	if before.url != c.URL {
 		f.change()
 	}
 }
@@ -190,6 +196,7 @@ type loop struct {
 	learnt   []outcome // that are not in the table yet
 	more     bool      // the outbox may have more
 	paused   bool
+	kept     int64     // again, as the table has it
 	away     bool      // some wait because the app was not there
 	until    time.Time // the app wants to be left alone until then
 	broken   time.Time // the disk failed; not before
@@ -235,6 +242,12 @@ func (l *loop) look(ctx context.Context) error {
 	if l.paused = paused; !paused {
 		l.until = time.Time{}
 		l.queue.wake(time.Now(), func(*item) bool { return true })
+	}
+	if again := l.again.Load(); again != l.kept {
+		if err := l.config.Table.SentAgain(ctx, time.UnixMilli(again)); err != nil {
+			return err
+		}
+		l.kept = again
 	}
 	return nil
 }

@@ -225,3 +225,32 @@ func TestAnAppThatIsGoneIsLeftAloneUntilSomebodyResumes(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWaitedWhileThereWasNoAppIsNotGivenUpForThat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		s.begins()
+		s.app.answers(func(int, hit) (*http.Response, error) { return nil, errRefused })
+		one := s.posts("a")
+		s.start()
+		time.Sleep(time.Minute)
+		nowhere := s.config
+		nowhere.URL = ""
+		s.on.Set(nowhere)
+		time.Sleep(4 * 24 * time.Hour)
+		s.on.Set(s.config) // before the app is up, which has its three days
+		time.Sleep(time.Hour)
+		s.end()
+		s.start()
+		time.Sleep(time.Hour)
+		if is := s.at()[one]; is.State != correlate.AppWaiting {
+			t.Errorf("two hours after there was an app again: %+v", is)
+		}
+		s.app.answers(nil)
+		time.Sleep(11 * time.Minute)
+		if is := s.at()[one]; is.State != correlate.AppHandled {
+			t.Errorf("after it was up: %+v", is)
+		}
+	})
+}

@@ -73,6 +73,19 @@ func (t *Table) ResumeForwarding(ctx context.Context, who string) error {
 	return t.pause(ctx, "resume", who, "", "UPDATE forwarder SET paused = 0, why = '', resumed = ? WHERE paused <> 0", func(x *tx) []any { return []any{millis(x.now)} })
 }
 
+// SentAgain notes since when there is an app again, where for a while there was none: what waited is not given up for that.
+func (t *Table) SentAgain(ctx context.Context, since time.Time) error {
+	err := t.write(ctx, func(x *tx) error {
+		x.wrote = true
+		_, err := t.conn.ExecContext(context.Background(), "UPDATE forwarder SET resumed = max(resumed, ?)", millis(since))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("correlate: send again: %w", err)
+	}
+	return nil
+}
+
 func (t *Table) pause(ctx context.Context, verb, who, why, update string, args func(*tx) []any) error {
 	err := t.write(ctx, func(x *tx) error {
 		r, err := t.conn.ExecContext(context.Background(), update, args(x)...)
