@@ -3,6 +3,7 @@ package edge_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -68,14 +69,22 @@ func TestAnEdgeGetsItsCertificateByItself(t *testing.T) {
 			w := start(t, edge.Config{Dir: dir, HTTP: callbacks, ACME: acme, PublicURL: "https://" + publicName, Metrics: page})
 			waitFor(t, "a certificate", func() bool { return w.leaf(publicName, authority.Pool(giver.Root)) != nil })
 			waitFor(t, "another", func() bool { return w.leaf("two.shop.example", authority.Pool(giver.Root)) != nil })
+			// From an address that has brought no callback few handshakes are taken, and looking has used them up.
+			waitFor(t, "a callback to be accepted", func() bool {
+				c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: publicName, RootCAs: authority.Pool(giver.Root)})
+				if err != nil {
+					return false
+				}
+				defer c.Close()
+				io.WriteString(c, w.callbackRequest("1"))
+				answer, _ := io.ReadAll(c)
+				return strings.Contains(string(answer), "Accepted")
+			})
 			ends := w.leaf(publicName, authority.Pool(giver.Root)).NotAfter
 			if other := w.leaf("two.shop.example", authority.Pool(giver.Root)).NotAfter; other.Before(ends) {
 				ends = other
 			}
 			scrape.Of(t, page.Addr().String()).Want(float64(ends.Unix()), "hodi_edge_certificate_end_timestamp_seconds")
-			if answer := w.ask(publicName, authority.Pool(giver.Root), w.callbackRequest("1")); !strings.Contains(answer, "Accepted") {
-				t.Errorf("a callback is answered %q", answer)
-			}
 			// Who names nobody, or somebody else, gets the first.
 			for _, name := range []string{"", "elsewhere.example"} {
 				c, err := tls.Dial("tcp", w.http, &tls.Config{ServerName: name, InsecureSkipVerify: true})
