@@ -18,6 +18,8 @@ import (
 
 	"github.com/hodihq/hodi/cmd/hodi/doctor"
 	"github.com/hodihq/hodi/daemon/console"
+	"github.com/hodihq/hodi/daemon/edge"
+	"github.com/hodihq/hodi/daemon/sidecar"
 	"github.com/hodihq/hodi/systemd"
 )
 
@@ -226,7 +228,8 @@ func examineSidecar(c *cli.Context, tell func(doctor.Finding)) error {
 	d := doctor.Sidecar{
 		Dir: s.Data, Settings: settingsAre(c, "sidecar"), SettingsErr: err, Edge: s.Edge, WebSocket: s.EdgeWebSocket, Proxy: proxyFromEnvironment(),
 		NeedsNoEdge: s.AcceptCallbacks, DarajaURL: s.DarajaURL, Listen: s.Listen,
-		Runs: func(ctx context.Context) (string, error) { return linkOf(ctx, s.Data) },
+		Runs:  func(ctx context.Context) (string, error) { return linkOf(ctx, s.Data) },
+		Opens: sidecar.CheckForm,
 	}
 	for _, name := range slices.Sorted(maps.Keys(settings.Shortcode)) {
 		table := settings.Shortcode[name]
@@ -300,7 +303,8 @@ func examineEdge(c *cli.Context, tell func(doctor.Finding)) error {
 	d := doctor.Edge{
 		Dir: s.Data, Settings: settingsAre(c, "edge"), SettingsErr: err, Listen: s.Listen, TunnelListen: s.TunnelListen, LocalTCP: reachable(s.Listen), LocalUDP: reachable(s.TunnelListen),
 		PublicURL: s.PublicURL, PlainHTTP: s.PlainHTTP, ACME: s.ACME, CertificateFile: s.CertificateFile,
-		Runs: func(ctx context.Context) (string, error) { return endpointsOf(ctx, s.Data) },
+		Runs:  func(ctx context.Context) (string, error) { return endpointsOf(ctx, s.Data) },
+		Opens: edge.CheckForm,
 	}
 	if s.KeyFile != "" {
 		d.Secrets = []doctor.Secret{{Setting: "key-file", Path: s.KeyFile}}

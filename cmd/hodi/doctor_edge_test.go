@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/pem"
 	"math/big"
 	"net"
@@ -149,5 +150,19 @@ func TestTheDoctorNamesACertificateThatEnds(t *testing.T) {
 		p.env = []string{"SSL_CERT_FILE=" + filepath.Join(p.dir, "authority.pem"), "SSL_CERT_DIR=" + p.dir}
 		p.finds(c.well, []string{"edge", "--data", "edge", "--listen", loopback.Address(t), "--public-url", "https://localhost", "--certificate-file", "chain.pem", "--key-file", "chain.key"},
 			c.want, "TCP port: ok is free", "disk: skip")
+	}
+}
+
+func TestTheDoctorNamesADatabaseThatANewerHodiHasUsed(t *testing.T) {
+	t.Parallel()
+	p := &ill{pair: &pair{T: t, dir: t.TempDir()}}
+	head := make([]byte, 4096)
+	copy(head, "SQLite format 3\x00")
+	binary.BigEndian.PutUint32(head[60:], 999) // user_version
+	for _, name := range []string{"sidecar.db", "edge.db"} {
+		p.write(name, string(head))
+	}
+	for _, part := range []string{"sidecar", "edge"} {
+		p.finds(false, []string{part, "--data", "."}, "database: fail a newer hodi has used it")
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
 
@@ -220,11 +219,10 @@ func (a *auditLog) query(ctx context.Context, which string, args ...any) ([]Audi
 // recordIn adds a line to the database in dir, which an edge may have open or not: a backup is made by a process of its own.
 // That may be older than the edge, and then keeps off; or newer, and then leaves the form to the edge.
 func recordIn(ctx context.Context, dir, who, act, detail string) error {
-	path := filepath.Join(dir, databaseFile)
-	if err := form.Check(path, tables()...); err != nil {
+	if err := CheckForm(dir); err != nil {
 		return err
 	}
-	return withDatabase(path, func(db *sql.DB) error {
+	return withDatabase(filepath.Join(dir, databaseFile), func(db *sql.DB) error {
 		return insertAudit(ctx, db, who, act, whoEdge, detail)
 	})
 }

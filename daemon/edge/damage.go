@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hodihq/hodi/daemon/salvage"
-	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/enrol"
 	"github.com/hodihq/hodi/tunnel/journal"
 )
@@ -157,7 +156,7 @@ func (e *Edge) openState(ctx context.Context) error {
 	if err := salvage.Finish(path); err != nil {
 		return err
 	}
-	if err := form.Check(path, tables()...); err != nil { // also of one that is damaged: it is for the newer hodi to mend
+	if err := CheckForm(e.config.Dir); err != nil { // also of one that is damaged: it is for the newer hodi to mend
 		return err
 	}
 	copied, copyErr := readRoster(filepath.Join(e.config.Dir, rosterFile))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/hodihq/hodi/internal/form"
 	"github.com/hodihq/hodi/tunnel/journal"
@@ -14,6 +15,9 @@ import (
 func tables() []*form.Tables {
 	return []*form.Tables{journal.Tables(), {Of: "the edge", Place: 1, Steps: schema[:], Early: early}}
 }
+
+// CheckForm refuses the database in dir, damaged or not, if a newer program has used it.
+func CheckForm(dir string) error { return form.Check(filepath.Join(dir, databaseFile), tables()...) }
 
 // up brings the file at path, which db has open, to the newest form.
 func up(ctx context.Context, db *sql.DB, path string, log *slog.Logger) error {

@@ -21,13 +21,16 @@ import (
 // Payments come back with their callbacks, by the ref that they were given: callback.key says that it was ours. What is
 // not in those callbacks (sessions, idempotency keys, payments older than that) is in the file that was moved aside.
 
+// CheckForm refuses the database in dir, damaged or not, if a newer program has used it.
+func CheckForm(dir string) error { return correlate.Check(filepath.Join(dir, databaseFile)) }
+
 // openTable opens the database, or what takes its place.
 func (s *Sidecar) openTable(ctx context.Context, c Config) error {
 	path := filepath.Join(s.config.Dir, databaseFile)
 	if err := salvage.Finish(path); err != nil {
 		return err
 	}
-	if err := correlate.Check(path); err != nil { // also of one that is damaged: it is for the newer hodi to mend
+	if err := CheckForm(s.config.Dir); err != nil { // also of one that is damaged: it is for the newer hodi to mend
 		return err
 	}
 	err := salvage.Check(ctx, path)

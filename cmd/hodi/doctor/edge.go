@@ -37,7 +37,8 @@ type Edge struct {
 	ACME                 bool
 	CertificateFile      string
 	Secrets              []Secret
-	Resolver             *net.Resolver // of names; nil: the system's
+	Opens                func(dir string) error // says that a newer hodi has used the database in dir; nil: that is not known
+	Resolver             *net.Resolver          // of names; nil: the system's
 	// Runs says what an edge that runs says of itself, or that none does.
 	Runs func(ctx context.Context) (endpoints string, err error)
 }
@@ -49,7 +50,7 @@ func (e Edge) Examine(ctx context.Context, tell func(Finding)) {
 		settings(e.Settings, e.SettingsErr, "edge"), e.network, buffers,
 		func(_ context.Context, say func(Finding)) { say(clock("", time.Time{}, 0)) },
 		disk(e.Dir, "Safaricom waits for its answer until a callback is on the disk, and so do those that come at the same time."),
-		permissions(e.Dir, e.Secrets), database(e.Dir, "edge.db"),
+		permissions(e.Dir, e.Secrets), database(e.Dir, "edge.db", e.Opens),
 	)
 }
 

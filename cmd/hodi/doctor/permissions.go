@@ -145,8 +145,8 @@ func plainOwner(owner int, whose string) string {
 }
 
 // database reads the first bytes of a file of SQLite: whether it is one, and in what form. It takes no lock, and so cannot
-// be in the way of a daemon that runs.
-func database(dir, name string) check {
+// be in the way of a daemon that runs. Opens says why the daemon would not open it in that form.
+func database(dir, name string, opens func(dir string) error) check {
 	return func(_ context.Context, say func(Finding)) {
 		f := Finding{Check: "database", Verdict: OK}
 		path := filepath.Join(dir, name)
@@ -186,6 +186,10 @@ func database(dir, name string) check {
 			if statErr == nil {
 				f.Found += ", " + size(info.Size())
 				f.Figures["bytes"] = float64(info.Size())
+			}
+			if opens != nil && opens(dir) != nil {
+				f.Found += ": a newer hodi has used it, and this one does not open it"
+				f = refused(f, "Install the newer hodi again; or put back a backup that was made before (docs/operate.md).")
 			}
 			say(f)
 		}

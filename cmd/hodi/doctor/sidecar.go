@@ -26,6 +26,7 @@ type Sidecar struct {
 	Shortcodes      []Shortcode
 	DarajaURL       string // in place of Safaricom's own
 	Secrets         []Secret
+	Opens           func(dir string) error // says that a newer hodi has used the database in dir; nil: that is not known
 	Listen          string
 	// Runs says what a sidecar that runs says of its link, or that none does.
 	Runs func(ctx context.Context) (link string, err error)
@@ -39,7 +40,7 @@ func (s Sidecar) Examine(ctx context.Context, tell func(Finding)) {
 	checks := []check{
 		settings(s.Settings, s.SettingsErr, "sidecar"), s.runs, s.network, buffers,
 		disk(s.Dir, "A prompt, and each batch of callbacks, waits until it is on the disk: the cashier and the customer wait so much longer."),
-		permissions(s.Dir, s.Secrets), database(s.Dir, "sidecar.db"),
+		permissions(s.Dir, s.Secrets), database(s.Dir, "sidecar.db", s.Opens),
 	}
 	for _, code := range s.Shortcodes {
 		checks = append(checks, credentialsOf(code, s.DarajaURL))
