@@ -106,7 +106,7 @@ func testNotify(c *cli.Context) error {
 		return err
 	}
 	if len(out.Answers) == 0 {
-		return errors.New("this edge tells nobody: set notify-email, notify-webhook or notify-command, and start it again. docs/operate.md has examples")
+		return errors.New("this edge tells nobody: set notify-email, notify-webhook or notify-command, and reload it. docs/operate.md has examples")
 	}
 	failed := false
 	for _, a := range out.Answers {
