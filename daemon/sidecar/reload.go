@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/hodihq/hodi/daemon/reload"
+	"github.com/hodihq/hodi/sync/daraja"
 )
 
 // Reload puts what c says of the settings that may change while the sidecar runs in the place of those in use; what else c says
@@ -24,7 +26,9 @@ func (s *Sidecar) Reload(ctx context.Context, c Config) error {
 		return fmt.Errorf("sidecar: reload: %w", err)
 	}
 	set.watch = before.watch
-	others := !reflect.DeepEqual(set.apps, before.apps) || set.config.QueriesPerMinute != before.config.QueriesPerMinute
+	same := func(a, b daraja.Shortcode) bool { return a.Number == b.Number && a.Environment == b.Environment }
+	others := !reflect.DeepEqual(set.apps, before.apps) || set.config.QueriesPerMinute != before.config.QueriesPerMinute ||
+		!slices.EqualFunc(set.config.Shortcodes, before.config.Shortcodes, same)
 	if others {
 		set.watch = s.newWatch(set)
 	}

@@ -225,3 +225,28 @@ func TestAShortcodeThatASlipOfThePenTookOutHasItsPaymentsAskedAboutWhenItIsBack(
 		}
 	})
 }
+
+func TestAShortcodeThatHasAnotherNumberNowAnswersForNoPaymentToTheOldOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, true, kiosk)
+		s.want(s.do("POST", "/sessions/order-1/initiate", request(phone, 100, `,"shortcode":"kiosk"`)), 200, "")
+		number := func(n string) func(*sidecar.Config) {
+			return func(c *sidecar.Config) {
+				c.Shortcodes = append([]daraja.Shortcode(nil), c.Shortcodes...)
+				c.Shortcodes[0].Number = n
+			}
+		}
+		s.mustReload(number("600001"))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if asked := s.daraja.asked("600000") + s.daraja.asked("600001"); asked != 0 {
+			t.Fatalf("Daraja was asked %d times in the name of another business", asked)
+		}
+		s.mustReload(number("600000"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if asked := s.daraja.asked("600000"); asked == 0 {
+			t.Error("nobody asks about the payment any more, although its number is back")
+		}
+	})
+}

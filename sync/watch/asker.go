@@ -142,8 +142,8 @@ func (a *asker) free() time.Time {
 // ask asks about one payment.
 func (a *asker) ask(ctx context.Context, p correlate.Payment) {
 	client := a.client(p.Shortcode)
-	if client == nil {
-		a.log.Warn("a payment cannot be asked about: its shortcode is not configured", "payment", p.ID, "shortcode", p.Shortcode)
+	if client == nil || another(client.Shortcode, p) {
+		a.log.Warn("a payment cannot be asked about: its shortcode is not configured, or has another number by now", "payment", p.ID, "shortcode", p.Shortcode)
 		if err := a.table.Unaskable(ctx, p.ID); err != nil {
 			a.failed(ctx, p, err)
 			wait(ctx, time.Now().Add(diskRetry), nil)
@@ -169,6 +169,12 @@ func (a *asker) ask(ctx context.Context, p correlate.Payment) {
 	if _, err := a.table.Answer(ctx, p.ID, answer); err != nil {
 		a.failed(ctx, p, err)
 	}
+}
+
+// another reports whether the name of a payment's shortcode has come to mean another business since. That one knows nothing of it,
+// and what Daraja says to it must settle nothing.
+func another(code daraja.Shortcode, p correlate.Payment) bool {
+	return p.Number != "" && (code.Number != p.Number || code.Environment != p.Environment)
 }
 
 // heard takes note of how Daraja has answered: err is nil, or says that there is no result. The table has the next
