@@ -17,7 +17,8 @@ import (
 )
 
 // What a person is told of, as package notify has it: a sidecar that is silent, callbacks that one has not believed, a disk
-// without room, a certificate that ends. The alert rules for Prometheus go by the same figures.
+// without room, a certificate that ends. The alert rules for Prometheus have the same limits; but
+// HodiSidecarSilent goes by the connection alone, for HodiNotDelivering tells what does not get through over one.
 
 const (
 	notifyFile = "notify.json"
